@@ -1,0 +1,54 @@
+"""The errors that ninokit raises on purpose; each message says where, what was expected, what came, what to do."""
+
+__all__ = [
+    "ArchitectureError",
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DependencyError",
+    "ForecastError",
+    "GraphError",
+    "NinokitError",
+    "PluginError",
+    "UnsupportedModelError",
+]
+
+
+class NinokitError(Exception):
+    """Base class of all errors that ninokit raises on purpose."""
+
+
+class GraphError(NinokitError):
+    """A neural graph does not describe its network's parameters."""
+
+
+class UnsupportedModelError(NinokitError):
+    """An encoder declines a model; the message is the reason."""
+
+
+class ArchitectureError(NinokitError):
+    """No registered architecture encodes a model, or there is none of that name."""
+
+
+class ForecastError(NinokitError):
+    """A nowcaster was given, or produced, something that can't be used; the weights stay as they are."""
+
+
+class CheckpointError(NinokitError):
+    """A nowcaster's file is missing, altered, or does not hold what it should."""
+
+
+class ConfigError(NinokitError):
+    """A setting is unknown, missing, or out of its range."""
+
+
+class DatasetError(NinokitError):
+    """A task's data is not where it was said to be."""
+
+
+class DependencyError(NinokitError):
+    """An optional package is missing or does not work here; the message says what to install."""
+
+
+class PluginError(NinokitError):
+    """A plugin could not be loaded or broke its contract."""

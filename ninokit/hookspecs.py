@@ -1,0 +1,66 @@
+"""Every extension point of ninokit, in one file.
+
+A plugin is a module (or object) with functions of these names, marked with ``ninokit.hookimpl`` and announced by
+an entry point of the group ``ninokit``. The built-in architectures, nowcasters and tasks use the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from ninokit.architectures import Architecture
+    from ninokit.benchmarks.task import Task
+    from ninokit.nowcasters.base import Nowcaster
+    from ninokit.training.events import NowcastEvent
+
+PROJECT = "ninokit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def ninokit_architectures() -> Sequence[Architecture]:  # type: ignore[empty-body]
+    """Architecture families to register.
+
+    Called once, when the registry is first used. Third-party families are asked before the built-in ones.
+
+    Returns:
+        One `Architecture` a family; names must be unique over all plugins.
+    """
+
+
+@hookspec
+def ninokit_nowcasters() -> Mapping[str, type[Nowcaster]]:  # type: ignore[empty-body]
+    """Nowcaster families by name.
+
+    Called once, when the registry is first used.
+
+    Returns:
+        Name → class. A class that can be built without arguments can be attached by that name.
+    """
+
+
+@hookspec
+def ninokit_tasks() -> Sequence[Task]:  # type: ignore[empty-body]
+    """Benchmark tasks (model, data, optimizer, target) for ``ninokit compare``.
+
+    Called once, when the registry is first used; data is loaded only when the task is run.
+
+    Returns:
+        The tasks; names must be unique over all plugins.
+    """
+
+
+@hookspec
+def ninokit_on_nowcast(event: NowcastEvent) -> None:
+    """Observe a nowcast, accepted or refused.
+
+    Called after every nowcast of every attached optimizer, once the weights are settled. What it returns is ignored.
+
+    Args:
+        event: what happened, at which step, and why.
+    """
