@@ -1,0 +1,126 @@
+"""Architecture families, and `encode`: from a network to its neural graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ninokit.errors import ArchitectureError, UnsupportedModelError
+from ninokit.graph.structure import NeuralGraph
+
+__all__ = ["Architecture", "architectures", "encode", "unwrap"]
+
+_log = logging.getLogger(__name__)
+
+ExampleInputs = Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of networks with one way of encoding them.
+
+    Args:
+        name: unique over all plugins.
+        description: one line, for listings.
+        matches: whether a model is of this family, judged quickly, by its class or its modules.
+        encode: model and example inputs (or None) → its graph, covering every parameter. It raises
+            `UnsupportedModelError` with the reason for a model that it can't handle.
+    """
+
+    name: str
+    description: str
+    matches: Callable[[nn.Module], bool]
+    encode: Callable[[nn.Module, ExampleInputs | None], NeuralGraph]
+
+
+def architectures() -> dict[str, Architecture]:
+    """The registered architecture families by name, in the order in which they are asked.
+
+    Returns:
+        Third-party families first, then the built-in ones.
+
+    Example:
+        >>> import ninokit
+        >>> sorted(ninokit.architectures())
+        ['cnn', 'mlp']
+    """
+    from ninokit.plugins import registry
+
+    return registry().architectures()
+
+
+def encode(
+    model: nn.Module, example_inputs: ExampleInputs | None = None, *, architecture: str | None = None
+) -> NeuralGraph:
+    """The neural graph of a network.
+
+    Args:
+        model: any module; one wrapped by `torch.compile` or a data-parallel wrapper is seen through.
+        example_inputs: what the model is called with, for families that need it.
+        architecture: name of the family to use; left out, the registered ones are asked in turn.
+
+    Returns:
+        A graph that covers every parameter of the model exactly once.
+
+    Raises:
+        ArchitectureError: if no family encodes the model; the message has each one's reason.
+        GraphError: if a family's graph is wrong, which is a defect of its plugin.
+
+    Example:
+        >>> import torch, ninokit
+        >>> ninokit.encode(torch.nn.Sequential(torch.nn.Linear(3, 2))).num_nodes
+        6
+    """
+    model = unwrap(model)
+    _check_parameters(model)
+    known = architectures()
+    if architecture is not None and architecture not in known:
+        raise ArchitectureError(f"architecture: there is none named {architecture!r}; registered are {sorted(known)}")
+    reasons = {}
+    for name, family in known.items() if architecture is None else [(architecture, known[architecture])]:
+        try:
+            if architecture is None and not family.matches(model):
+                reasons[name] = "does not match"
+                continue
+            graph = family.encode(model, example_inputs)
+        except UnsupportedModelError as error:
+            reasons[name] = str(error)
+        else:
+            _log.debug("%s encoded as %s", type(model).__name__, name)
+            return graph
+    details = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items()) or "\n  none is registered"
+    raise ArchitectureError(
+        f"no architecture encodes {type(model).__name__}:{details}\n"
+        f"Build its graph with ninokit.graph.GraphBuilder and pass it to attach(graph=…), or register an architecture."
+    )
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module inside `torch.compile`'s and the data-parallel wrappers, whose parameters it shares.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The innermost module.
+    """
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, parallel):
+            model = model.module
+        else:
+            return model
+
+
+def _check_parameters(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ArchitectureError(f"{name} has no shape yet; run the model once on a batch before encoding it")
+    if next(model.parameters(), None) is None:
+        raise ArchitectureError(f"{type(model).__name__} has no parameters, so there is nothing to nowcast")

@@ -1,0 +1,30 @@
+"""Import of the packages that only the benchmarks need."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from ninokit.errors import DependencyError
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import a module of the optional ``benchmarks`` packages.
+
+    Args:
+        module: dotted module name, such as ``"sklearn.datasets"``.
+        purpose: what needs it, for the error message.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        DependencyError: it is not installed, or does not import here.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DependencyError(
+            f"{purpose} needs the package {module.partition('.')[0]!r}, which does not import here ({error}). "
+            'Install it with: pip install "ninokit[benchmarks]"'
+        ) from error

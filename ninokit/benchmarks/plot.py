@@ -1,0 +1,114 @@
+"""The picture of a comparison: loss and score against steps and against seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ninokit.benchmarks._optional import require
+from ninokit.benchmarks.report import Results
+from ninokit.benchmarks.training import BASELINE, NOWCASTING, EvalPoint, RunRecord
+
+# Blue and vermilion of Okabe and Ito, which colour-blind readers tell apart.
+_COLOURS = {BASELINE: "#0072B2", NOWCASTING: "#D55E00"}
+_REFUSED = "black"
+_Axis = Callable[[EvalPoint], float]
+_Array = npt.NDArray[np.float64]
+
+
+def plot_results(results: Results, path: Path) -> None:
+    """Draw a comparison into a picture file.
+
+    Thin lines are seeds; where a method has several, a thick line is their median at every step. Marks at the lower
+    edge are nowcasts: a stroke for an accepted one, a cross for a refused one.
+
+    Args:
+        results: of a comparison, with at least one run.
+        path: the PNG file; its folder must exist.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    figure = require("matplotlib.figure", "the picture of a comparison").Figure(
+        figsize=(12, 8), dpi=120, layout="constrained"
+    )
+    # Writes PNG on any machine, whatever backend the user has chosen.
+    require("matplotlib.backends.backend_agg", "the picture of a comparison").FigureCanvasAgg(figure)
+    config = results.config
+    figure.suptitle(f"{config['task']}: AdamW with and without nowcasting by {config['nowcaster']}")
+    panels = figure.subplots(2, 2, sharex="col", sharey="row")
+    _draw_column(panels[:, 0], results, lambda point: float(point.step), "optimizer steps")
+    _draw_column(panels[:, 1], results, lambda point: point.seconds, "training seconds")
+    panels[0, 0].set_ylabel("training loss (mean since last evaluation)")
+    panels[1, 0].set_ylabel("test score")
+    figure.legend(*_legend_entries(panels), loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(path, format="png")
+
+
+def _draw_column(panels: Any, results: Results, x: _Axis, x_label: str) -> None:
+    loss, score = panels
+    loss.set_yscale("log")
+    for method in (BASELINE, NOWCASTING):
+        runs = [run for run in results.runs if run.method == method]
+        _draw_curves(loss, runs, method, x, lambda point: point.train_loss)
+        _draw_curves(score, runs, method, x, lambda point: point.score)
+    for panel in panels:
+        _draw_nowcasts(panel, results.runs, x)
+        panel.grid(alpha=0.25)
+        panel.margins(x=0.02)
+    _show_learnt_scores(score, results.runs)
+    score.axhline(results.config["target"], color="0.35", linestyle="--", linewidth=1, label="target")
+    score.set_xlabel(x_label)
+    loss.set_title(f"against {x_label}", fontsize="medium")
+
+
+def _draw_curves(panel: Any, runs: Sequence[RunRecord], method: str, x: _Axis, y: _Axis) -> None:
+    curves = [(_values(run, x), _values(run, y)) for run in runs]
+    several = len(curves) > 1
+    for xs, ys in curves:
+        style = {"linewidth": 0.8, "alpha": 0.4} if several else {"linewidth": 1.6, "label": method}
+        panel.plot(xs, ys, color=_COLOURS[method], **style)
+    if several:
+        xs, ys = (np.median([curve[part] for curve in curves], axis=0) for part in (0, 1))
+        label = f"{method} (median of {len(curves)} seeds)"
+        panel.plot(xs, ys, color=_COLOURS[method], linewidth=2.2, label=label)
+
+
+def _values(run: RunRecord, of: _Axis) -> _Array:
+    return np.array([of(point) for point in run.points], dtype=np.float64)
+
+
+def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
+    marks: dict[bool, list[float]] = {True: [], False: []}
+    for run in runs:
+        steps = _values(run, lambda point: float(point.step))
+        for event in run.events:
+            marks[event.accepted].append(float(np.interp(event.step, steps, _values(run, x))))
+    edge = panel.get_xaxis_transform()
+    for accepted, style in (
+        (True, {"marker": "|", "markersize": 11, "color": _COLOURS[NOWCASTING], "label": "nowcast accepted"}),
+        (False, {"marker": "x", "markersize": 5, "color": _REFUSED, "label": "nowcast refused"}),
+    ):
+        if marks[accepted]:
+            panel.plot(marks[accepted], [0.02] * len(marks[accepted]), linestyle="", transform=edge, **style)
+
+
+def _show_learnt_scores(panel: Any, runs: Sequence[RunRecord]) -> None:
+    """Start the axis where the runs are after a tenth of their evaluations, so that the end can be told apart."""
+    early = min(run.points[len(run.points) // 10].score for run in runs)
+    best = max(point.score for run in runs for point in run.points)
+    room = 0.05 * (best - early)
+    panel.set_ylim(early - room, best + room)
+
+
+def _legend_entries(panels: Any) -> tuple[list[Any], list[str]]:
+    """One entry for everything labelled, whichever panel it is in."""
+    entries: dict[str, Any] = {}
+    for panel in panels.flat:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    return list(entries.values()), list(entries)

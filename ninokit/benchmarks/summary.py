@@ -1,0 +1,184 @@
+"""Steps and seconds to the target, and what nowcasting saves of them; honest about runs that never got there."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ninokit.benchmarks.training import BASELINE, NOWCASTING, RunRecord
+
+_NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took to reach the target, or how much did not suffice.
+
+    Args:
+        value: steps or seconds; if not reached, the true cost is above it.
+        reached: whether the target was reached.
+    """
+
+    value: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class Saving:
+    """The share of the baseline's cost that nowcasting saved.
+
+    Args:
+        share: 1 - nowcasting / baseline; negative if nowcasting took longer.
+        bound: ``"="``, or ``"≥"`` if only the baseline missed the target, or ``"≤"`` if only nowcasting did.
+    """
+
+    share: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One seed of the summary, or the median over the seeds.
+
+    Args:
+        label: the seed, or ``"median"``.
+        baseline_steps: optimizer steps of the baseline, or None if it did not run (yet).
+        nowcasting_steps: the same with nowcasting.
+        steps_saved: None unless at least one of the two reached the target.
+        baseline_seconds: training seconds of the baseline.
+        nowcasting_seconds: training seconds with nowcasting, the nowcasts included.
+        seconds_saved: as ``steps_saved``.
+    """
+
+    label: str
+    baseline_steps: Cost | None
+    nowcasting_steps: Cost | None
+    steps_saved: Saving | None
+    baseline_seconds: Cost | None
+    nowcasting_seconds: Cost | None
+    seconds_saved: Saving | None
+
+
+def summarize(runs: Sequence[RunRecord], target: float) -> tuple[Row, ...]:
+    """Compare the runs, seed by seed and by their median.
+
+    A run that never reached the target counts as slower than every run that did.
+
+    Args:
+        runs: finished runs, at most one for each method and seed.
+        target: score to reach.
+
+    Returns:
+        A row a seed, in the order of the runs; then a row for the median if every seed has both its runs and there
+        are at least two seeds.
+    """
+    records = {(run.method, run.seed): run for run in runs}
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    rows = [_seed_row(seed, records, target) for seed in seeds]
+    if len(seeds) > 1 and len(records) == 2 * len(seeds):
+        rows.append(_median_row(rows))
+    return tuple(rows)
+
+
+def _seed_row(seed: int, records: dict[tuple[str, int], RunRecord], target: float) -> Row:
+    baseline, nowcasting = (_costs(records.get((method, seed)), target) for method in (BASELINE, NOWCASTING))
+    return _row(str(seed), baseline, nowcasting)
+
+
+def _costs(run: RunRecord | None, target: float) -> tuple[Cost | None, Cost | None]:
+    """Steps and seconds."""
+    if run is None:
+        return None, None
+    for point in run.points:
+        if point.score >= target:
+            return Cost(point.step, True), Cost(point.seconds, True)
+    last = run.points[-1]
+    return Cost(last.step, False), Cost(last.seconds, False)
+
+
+def _row(
+    label: str, baseline: tuple[Cost | None, Cost | None], nowcasting: tuple[Cost | None, Cost | None]
+) -> Row:
+    return Row(
+        label=label,
+        baseline_steps=baseline[0],
+        nowcasting_steps=nowcasting[0],
+        steps_saved=_saving(baseline[0], nowcasting[0]),
+        baseline_seconds=baseline[1],
+        nowcasting_seconds=nowcasting[1],
+        seconds_saved=_saving(baseline[1], nowcasting[1]),
+    )
+
+
+def _saving(baseline: Cost | None, nowcasting: Cost | None) -> Saving | None:
+    if baseline is None or nowcasting is None or not (baseline.reached or nowcasting.reached):
+        return None
+    bound = "=" if baseline.reached and nowcasting.reached else "≤" if baseline.reached else "≥"
+    return Saving((baseline.value - nowcasting.value) / baseline.value, bound)
+
+
+def _median_row(rows: Sequence[Row]) -> Row:
+    return _row(
+        "median",
+        (_median([row.baseline_steps for row in rows]), _median([row.baseline_seconds for row in rows])),
+        (_median([row.nowcasting_steps for row in rows]), _median([row.nowcasting_seconds for row in rows])),
+    )
+
+
+def _median(costs: Sequence[Cost | None]) -> Cost:
+    """The median with every unreached cost taken as infinite; if that is infinite, what it is surely above.
+
+    Each unreached cost is above the value it stands with, so the true median is above the median of the values.
+    """
+    known = [cost for cost in costs if cost is not None]
+    median = statistics.median(cost.value if cost.reached else math.inf for cost in known)
+    if math.isfinite(median):
+        return Cost(median, True)
+    return Cost(statistics.median(cost.value for cost in known), False)
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """The summary as an aligned Markdown table.
+
+    Args:
+        rows: what `summarize` returned.
+
+    Returns:
+        The table, without a newline at its end. ``>10000`` stands for a target not reached in 10000 steps, ``≥53 %``
+        for a saving of at least that much, and a dash for what can't be told.
+    """
+    header = ("seed", "baseline steps", "nowcasting steps", "saved", "baseline s", "nowcasting s", "saved")
+    body = [
+        (
+            row.label,
+            _cost(row.baseline_steps, "{:g}"),
+            _cost(row.nowcasting_steps, "{:g}"),
+            _percent(row.steps_saved),
+            _cost(row.baseline_seconds, "{:.1f}"),
+            _cost(row.nowcasting_seconds, "{:.1f}"),
+            _percent(row.seconds_saved),
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    rule = tuple("-" * (width - 1) + ":" for width in widths)
+    lines = (" | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, rule, *body))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cost(cost: Cost | None, style: str) -> str:
+    if cost is None:
+        return _NOTHING
+    return style.format(cost.value) if cost.reached else ">" + style.format(cost.value)
+
+
+def _percent(saving: Saving | None) -> str:
+    """A bound is rounded to the side on which it still holds."""
+    if saving is None:
+        return _NOTHING
+    # Nine decimals take away what binary fractions add: 1 - 0.47 is a little below 0.53.
+    percent = round(100 * saving.share, 9)
+    rounded = {"=": round, "≥": math.floor, "≤": math.ceil}[saving.bound](percent)
+    return f"{saving.bound.strip('=')}{rounded} %"

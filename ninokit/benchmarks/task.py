@@ -1,0 +1,193 @@
+"""What a benchmark task is: a model, its data, the baseline's settings and the target to reach.
+
+Shapes: N training examples, M test examples, B examples in a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ninokit.errors import ConfigError, DatasetError
+
+# Bounds the memory of an evaluation; it has no influence on the result.
+_TEST_BATCH = 2_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassificationData:
+    """A classification data set that lies in memory, ready for the network.
+
+    Args:
+        train_inputs: floating point, normalised. Shape (N, ...).
+        train_labels: class indices, int64. Shape (N,).
+        test_inputs: as ``train_inputs``. Shape (M, ...).
+        test_labels: as ``train_labels``. Shape (M,).
+
+    Raises:
+        DatasetError: the tensors do not fit each other.
+    """
+
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+
+    def __post_init__(self) -> None:
+        _check_split("train", self.train_inputs, self.train_labels)
+        _check_split("test", self.test_inputs, self.test_labels)
+        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+            raise DatasetError(
+                "classification data: expected training and test inputs of one shape; got "
+                f"{tuple(self.train_inputs.shape[1:])} and {tuple(self.test_inputs.shape[1:])} an example"
+            )
+
+    def to(self, device: torch.device | str) -> ClassificationData:
+        """The same data on another device.
+
+        Args:
+            device: where the tensors shall lie.
+
+        Returns:
+            The data there; tensors that already lie there are shared, not copied.
+        """
+        return ClassificationData(
+            train_inputs=self.train_inputs.to(device),
+            train_labels=self.train_labels.to(device),
+            test_inputs=self.test_inputs.to(device),
+            test_labels=self.test_labels.to(device),
+        )
+
+
+def _check_split(split: str, inputs: Tensor, labels: Tensor) -> None:
+    if not inputs.is_floating_point():
+        raise DatasetError(
+            f"classification data: {split}_inputs must be floating point; got {inputs.dtype}. "
+            "Normalise the inputs before building the data set"
+        )
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise DatasetError(
+            f"classification data: {split}_labels must be int64 of shape (examples,); "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if inputs.ndim < 2 or len(inputs) != len(labels) or len(labels) == 0:
+        raise DatasetError(
+            f"classification data: {split}_inputs must have shape (examples, ...) with one label for each "
+            f"of at least one example; got inputs {tuple(inputs.shape)} and {len(labels)} labels"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A network, its data, the baseline's settings and the test accuracy to reach.
+
+    The baseline is AdamW with a constant learning rate. Whatever depends on this being classification is in `loss`
+    and `evaluate`; the training loop uses nothing else.
+
+    Args:
+        name: unique over all plugins; what ``ninokit compare task=NAME`` asks for.
+        description: one line for ``ninokit tasks``.
+        build_model: makes a new network, initialised from torch's global random state.
+        load_data: reads or makes the data; its argument is the folder of the data sets, or None.
+        batch_size: examples a training step, at least 1.
+        lr: learning rate, above 0.
+        weight_decay: AdamW's decoupled weight decay, at least 0.
+        total_steps: optimizer steps of a run, at least 1.
+        eval_every: steps between two evaluations, at least 1.
+        target: test accuracy to reach, above 0 and at most 1.
+        period: optimizer steps between two nowcasts, at least 1.
+        needs_data_root: whether ``load_data`` reads files from the folder of the data sets.
+
+    Raises:
+        ConfigError: a number is out of its range.
+
+    Examples:
+        >>> task = Task(
+        ...     name="halves",
+        ...     description="Which of two numbers is larger?",
+        ...     build_model=lambda: nn.Linear(2, 2),
+        ...     load_data=lambda root: ClassificationData(
+        ...         train_inputs=torch.eye(2),
+        ...         train_labels=torch.arange(2),
+        ...         test_inputs=torch.eye(2),
+        ...         test_labels=torch.arange(2),
+        ...     ),
+        ...     batch_size=2, lr=0.1, total_steps=100, eval_every=10, target=1.0, period=20,
+        ... )
+        >>> task.evaluate(nn.Identity(), task.load_data(None))
+        1.0
+    """
+
+    name: str
+    description: str
+    build_model: Callable[[], nn.Module]
+    load_data: Callable[[Path | None], ClassificationData]
+    batch_size: int
+    lr: float
+    total_steps: int
+    eval_every: int
+    target: float
+    period: int
+    weight_decay: float = 0.0
+    needs_data_root: bool = False
+
+    def __post_init__(self) -> None:
+        for setting in ("batch_size", "total_steps", "eval_every", "period"):
+            value = getattr(self, setting)
+            self._check(setting, value, isinstance(value, int) and value >= 1, "a whole number, at least 1")
+        self._check("lr", self.lr, math.isfinite(self.lr) and self.lr > 0, "a number above 0")
+        decay = self.weight_decay
+        self._check("weight_decay", decay, math.isfinite(decay) and decay >= 0, "a number, at least 0")
+        self._check("target", self.target, 0 < self.target <= 1, "an accuracy, above 0 and at most 1")
+
+    def _check(self, setting: str, value: object, valid: bool, expected: str) -> None:
+        if not valid:
+            raise ConfigError(f"task {self.name!r}: {setting} must be {expected}; got {value!r}")
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The baseline's optimizer.
+
+        Args:
+            model: the network to train, already on its device.
+
+        Returns:
+            AdamW over all its parameters.
+        """
+        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The training loss of one batch.
+
+        Args:
+            model: the network, in training mode.
+            inputs: shape (B, ...).
+            labels: class indices of shape (B,).
+
+        Returns:
+            The mean cross entropy in nats, a scalar with gradient.
+        """
+        return functional.cross_entropy(model(inputs), labels)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, data: ClassificationData) -> float:
+        """The network's score on the test data: what ``target`` is about. Higher is better.
+
+        Args:
+            model: the network; it is left in the mode (training or evaluation) it came in.
+            data: the task's data, on the network's device.
+
+        Returns:
+            The share of the M test examples that are classified correctly, from 0 to 1.
+        """
+        was_training = model.training
+        model.eval()
+        batches = zip(data.test_inputs.split(_TEST_BATCH), data.test_labels.split(_TEST_BATCH), strict=True)
+        correct = sum((model(inputs).argmax(dim=1) == labels).sum() for inputs, labels in batches)
+        model.train(was_training)
+        return int(correct) / len(data.test_labels)

@@ -1,0 +1,103 @@
+"""C10-16: CIFAR-10 with a small convolutional network, as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ninokit.benchmarks._optional import require
+from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.tasks.images import data_folder, normalised
+from ninokit.benchmarks.tasks.networks import vision_cnn
+from ninokit.errors import DatasetError
+
+_NAME = "c10_16"
+_PICKLES = "cifar-10-batches-py"
+_ARRAYS = "cifar10.npz"
+_MEAN = (0.49139968, 0.48215827, 0.44653124)
+_STD = (0.24703233, 0.24348505, 0.26158768)
+
+# Images (N, 32, 32, 3) uint8 and labels (N,).
+_Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def load_cifar10(root: Path | None) -> ClassificationData:
+    """CIFAR-10 from the published pickles or from one array file.
+
+    Args:
+        root: the folder that holds ``cifar-10-batches-py``, with the published checksums, or else ``cifar10.npz``
+            with the uint8 images ``train_x`` and ``test_x`` of shape (N, 32, 32, 3) and the labels ``train_y`` and
+            ``test_y``. Nothing is written into it.
+
+    Returns:
+        45,834 training and 10,000 test images of shape (3, 32, 32).
+
+    Raises:
+        DatasetError: neither is there, or the arrays are not as described.
+        DependencyError: the pickles are there and torchvision is missing.
+    """
+    folder = data_folder(root, _NAME)
+    train, test = _from_pickles(folder) or _from_arrays(folder)
+    return normalised(_tensors(train), _tensors(test), mean=_MEAN, std=_STD)
+
+
+def _from_pickles(folder: Path) -> tuple[_Split, _Split] | None:
+    if not (folder / _PICKLES).is_dir():
+        return None
+    dataset = require("torchvision.datasets", f"task {_NAME!r}").CIFAR10
+    try:
+        train, test = dataset(folder, train=True), dataset(folder, train=False)
+    except RuntimeError:  # torchvision's answer to a missing file or a wrong checksum
+        return None
+    return (train.data, np.asarray(train.targets)), (test.data, np.asarray(test.targets))
+
+
+def _from_arrays(folder: Path) -> tuple[_Split, _Split]:
+    path = folder / _ARRAYS
+    if not path.is_file():
+        found = "is there but incomplete or altered" if (folder / _PICKLES).is_dir() else "is missing"
+        raise DatasetError(
+            f"task {_NAME!r}: no CIFAR-10 in {folder}: {_PICKLES} {found}, and so is {_ARRAYS} missing. Unpack the "
+            f"published Python version there, or set data_root to the folder that holds one of the two"
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [key for key in ("train_x", "train_y", "test_x", "test_y") if key not in arrays]
+        if missing:
+            raise DatasetError(f"task {_NAME!r}: {path} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
+        train, test = (arrays["train_x"], arrays["train_y"]), (arrays["test_x"], arrays["test_y"])
+    for key, (images, _) in (("train_x", train), ("test_x", test)):
+        _check_images(path, key, images)
+    return train, test
+
+
+def _check_images(path: Path, key: str, images: npt.NDArray[Any]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (32, 32, 3):
+        raise DatasetError(
+            f"task {_NAME!r}: {key} in {path} must be uint8 of shape (N, 32, 32, 3); "
+            f"got {images.dtype} of shape {images.shape}"
+        )
+
+
+def _tensors(split: _Split) -> tuple[Tensor, Tensor]:
+    images, labels = split
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+C10_16 = Task(
+    name=_NAME,
+    description="CIFAR-10, 3-layer CNN (published C10-16); needs data_root with cifar-10-batches-py or cifar10.npz",
+    build_model=lambda: vision_cnn(3),
+    load_data=load_cifar10,
+    batch_size=128,
+    lr=0.003,
+    total_steps=10_000,
+    eval_every=25,
+    target=0.66,
+    period=1_000,
+    needs_data_root=True,
+)

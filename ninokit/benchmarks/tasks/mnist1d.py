@@ -1,0 +1,118 @@
+"""MNIST-1D (Greydanus 2020): 4000 + 1000 signals of 40 points, made on the spot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ninokit.benchmarks._optional import require
+from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.tasks.networks import mlp
+
+
+def load_mnist1d(root: Path | None = None) -> ClassificationData:
+    """The published MNIST-1D signals, generated from their published seed.
+
+    Args:
+        root: not used; the data needs no files.
+
+    Returns:
+        4000 training and 1000 test signals of shape (40,), normalised over the whole data set.
+
+    Raises:
+        DependencyError: the package ``mnist1d`` is missing.
+    """
+    source = require("mnist1d.data", "the MNIST-1D tasks")
+    with _global_randomness_kept():
+        # Not get_dataset(), which downloads.
+        signals = source.make_dataset(source.get_dataset_args())
+    return ClassificationData(
+        train_inputs=torch.from_numpy(signals["x"]).float(),
+        train_labels=torch.from_numpy(signals["y"]).long(),
+        test_inputs=torch.from_numpy(signals["x_test"]).float(),
+        test_labels=torch.from_numpy(signals["y_test"]).long(),
+    )
+
+
+@contextmanager
+def _global_randomness_kept() -> Iterator[None]:
+    """The generator seeds Python's and NumPy's global random states; the caller's go on as they were."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def load_mnist1d_channels(root: Path | None = None) -> ClassificationData:
+    """MNIST-1D as one-channel signals, for convolutions.
+
+    Args:
+        root: not used; the data needs no files.
+
+    Returns:
+        As `load_mnist1d`, with signals of shape (1, 40).
+
+    Raises:
+        DependencyError: the package ``mnist1d`` is missing.
+    """
+    flat = load_mnist1d(root)
+    return ClassificationData(
+        train_inputs=_one_channel(flat.train_inputs),
+        train_labels=flat.train_labels,
+        test_inputs=_one_channel(flat.test_inputs),
+        test_labels=flat.test_labels,
+    )
+
+
+def _one_channel(signals: Tensor) -> Tensor:
+    return signals.unsqueeze(1)
+
+
+def _signal_cnn() -> nn.Sequential:
+    """(B, 1, 40) to (B, 10): the convolutional network of the MNIST-1D paper, with global average pooling."""
+    return nn.Sequential(
+        nn.Conv1d(1, 25, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv1d(25, 25, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv1d(25, 25, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(25, 10),
+    )
+
+
+MNIST1D_MLP = Task(
+    name="mnist1d_mlp",
+    description="MNIST-1D, 3-layer MLP of 15k parameters; needs no files",
+    build_model=lambda: mlp(40, 100, 100, 10),
+    load_data=load_mnist1d,
+    batch_size=128,
+    lr=0.001,
+    total_steps=2_000,
+    eval_every=10,
+    target=0.61,
+    period=100,
+)
+
+MNIST1D_CNN = Task(
+    name="mnist1d_cnn",
+    description="MNIST-1D, 3-layer CNN of 4k parameters; needs no files",
+    build_model=_signal_cnn,
+    load_data=load_mnist1d_channels,
+    batch_size=128,
+    lr=0.005,
+    total_steps=2_000,
+    eval_every=10,
+    target=0.88,
+    period=100,
+)

@@ -1,0 +1,42 @@
+"""Networks that more than one task trains."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """A ReLU multilayer perceptron.
+
+    Args:
+        widths: neurons of every layer, from the inputs to the classes.
+
+    Returns:
+        A network from (B, first width) to (B, last width).
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+
+
+def vision_cnn(channels: int) -> nn.Sequential:
+    """The small convolutional network of the published vision tasks (Knyazev et al. 2025, FM-16 and C10-16).
+
+    Args:
+        channels: of an image: 1 for grey, 3 for colour.
+
+    Returns:
+        A network from (B, channels, height, width) to (B, 10).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding="same"),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding="same"),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )

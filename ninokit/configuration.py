@@ -1,0 +1,166 @@
+"""The settings of ``ninokit compare``: a YAML file, then ``key=value`` pairs from the command line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ninokit.errors import ConfigError
+
+_COMMAND_LINE = "the command line"
+# What a source gives: key → (value, where it came from).
+_Settings = dict[str, tuple[Any, str]]
+
+
+def _setting(default: Any, expected: str, valid: Callable[[Any], bool] = lambda value: True) -> Any:
+    """A field with what it expects, in words and as a check of values of the right type (None is not checked)."""
+    metadata = {"expected": expected, "valid": valid}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _at_least_one(value: int) -> bool:
+    return value >= 1
+
+
+def _seeds(values: Sequence[int]) -> bool:
+    return len(values) > 0 and len(set(values)) == len(values) and min(values) >= 0
+
+
+_COUNT = "a whole number, at least 1"
+
+
+@dataclass(kw_only=True)
+class CompareConfig:
+    """The settings of a comparison; None leaves a setting to the task.
+
+    Args:
+        task: name of a registered task.
+        seeds: one baseline and one nowcasting run each; distinct, at least 0.
+        nowcaster: a nowcaster family, or the path of a published checkpoint.
+        nowcaster_sha256: what the checkpoint's SHA-256 must be, 64 hexadecimal digits.
+        data_root: folder of the data sets, for the tasks that read files.
+        out: folder for the results; made if missing.
+        total_steps: optimizer steps of a run, at least 1.
+        period: optimizer steps between two nowcasts, at least 1.
+        lr: learning rate, above 0.
+        eval_every: steps between two evaluations, at least 1.
+        target: test score to reach, above 0 and at most 1.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads for torch, at least 1; None leaves torch's own choice.
+    """
+
+    task: str = _setting("mnist1d_cnn", "the name of a task, see `ninokit tasks`", bool)
+    seeds: list[int] = _setting([0, 1, 2], "a list of distinct whole numbers from 0, such as [0,1,2]", _seeds)
+    nowcaster: str = _setting("linefit", "the name of a nowcaster or the path of a checkpoint", bool)
+    # OmegaConf reads the annotations at run time; Optional is what all its versions know.
+    nowcaster_sha256: Optional[str] = _setting(  # noqa: UP045
+        None, "64 hexadecimal digits", lambda value: re.fullmatch("[0-9a-fA-F]{64}", value) is not None
+    )
+    data_root: Optional[str] = _setting(None, "a folder", bool)  # noqa: UP045
+    out: str = _setting("runs/compare", "a folder", bool)
+    total_steps: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+    period: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+    lr: Optional[float] = _setting(None, "a number above 0", lambda value: 0 < value < math.inf)  # noqa: UP045
+    eval_every: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+    target: Optional[float] = _setting(  # noqa: UP045
+        None, "a score above 0 and at most 1", lambda value: 0 < value <= 1
+    )
+    device: str = _setting(
+        "cpu", "cpu, cuda or cuda:N", lambda value: re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None
+    )
+    threads: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+
+
+_FIELDS = {setting.name: setting for setting in fields(CompareConfig)}
+
+
+def load_config(path: Path | None, overrides: Sequence[str]) -> CompareConfig:
+    """The settings from a file and the command line; what neither names keeps its default.
+
+    Args:
+        path: a YAML file with some of the settings, or None.
+        overrides: ``key=value`` pairs, values in YAML, which win over the file.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a pair is malformed, a key is unknown, or a value is of the
+            wrong type or out of its range.
+
+    Examples:
+        >>> load_config(None, ["task=digits_mlp", "seeds=[0,1]"]).seeds
+        [0, 1]
+    """
+    settings: _Settings = {}
+    if path is not None:
+        settings.update(_from_file(path))
+    settings.update(_from_command_line(overrides))
+    config = OmegaConf.structured(CompareConfig)
+    for key, (value, origin) in settings.items():
+        config = _merged(config, key, value, origin)
+    checked: CompareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
+    return checked
+
+
+def _from_file(path: Path) -> _Settings:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"configuration file {path}: cannot be read: {reason}. Correct --config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path}: not valid YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"configuration file {path}: expected lines such as `task: mnist1d_cnn`; got a {type(content).__name__}"
+        )
+    return {str(key): (value, f"configuration file {path}") for key, value in content.items()}
+
+
+def _from_command_line(overrides: Sequence[str]) -> _Settings:
+    return dict(_parse_override(override) for override in overrides)
+
+
+def _parse_override(override: str) -> tuple[str, tuple[Any, str]]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{_COMMAND_LINE}: expected key=value, such as seeds=[0,1,2]; got {override!r}")
+    try:
+        return key, (yaml.safe_load(text), _COMMAND_LINE)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{_COMMAND_LINE}: the value in {override!r} is not valid YAML; quote or close it") from error
+
+
+def _merged(config: Any, key: str, value: Any, origin: str) -> Any:
+    if key not in _FIELDS:
+        raise ConfigError(_unknown_key(key, origin))
+    try:
+        merged = OmegaConf.merge(config, {key: value})
+        typed = OmegaConf.to_container(merged, resolve=True)[key]  # type: ignore[index, call-overload]
+    except OmegaConfBaseException as error:
+        raise _wrong_value(key, value, origin) from error
+    if isinstance(value, bool) or (typed is not None and not _FIELDS[key].metadata["valid"](typed)):
+        raise _wrong_value(key, value, origin)
+    return merged
+
+
+def _unknown_key(key: str, origin: str) -> str:
+    close = difflib.get_close_matches(key, _FIELDS, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{origin}: unknown setting {key!r}.{hint} Known settings: {', '.join(_FIELDS)}"
+
+
+def _wrong_value(key: str, value: Any, origin: str) -> ConfigError:
+    return ConfigError(f"{origin}: {key} must be {_FIELDS[key].metadata['expected']}; got {value!r}")

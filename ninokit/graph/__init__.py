@@ -1,0 +1,16 @@
+"""Neural graphs: what they are, how they are built, and their view as a DGL graph."""
+
+from ninokit.graph.builder import GraphBuilder
+from ninokit.graph.kinds import EdgeKind
+from ninokit.graph.positions import LaplacianPositions, laplacian_positions
+from ninokit.graph.structure import Edges, NeuralGraph, Neurons
+
+__all__ = [
+    "EdgeKind",
+    "Edges",
+    "GraphBuilder",
+    "LaplacianPositions",
+    "NeuralGraph",
+    "Neurons",
+    "laplacian_positions",
+]

@@ -1,0 +1,213 @@
+"""Neural graphs, symbolically: groups of neurons, and blocks of edges between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ninokit.errors import GraphError
+from ninokit.graph.kinds import EdgeKind
+from ninokit.graph.views import View
+
+if TYPE_CHECKING:
+    import dgl
+
+__all__ = ["POSITION_DIM", "Edges", "NeuralGraph", "Neurons"]
+
+POSITION_DIM = 8  # Laplacian eigenvectors a node, as the published nowcasters take them
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """A group of neurons that stand in one place of the network, such as a layer's outputs.
+
+    Args:
+        name: unique in its graph.
+        size: number of neurons, each a node; a bias or a norm scale is a group of one.
+    """
+
+    name: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise GraphError(f"neurons {self.name!r}: expected at least one neuron, got {self.size}")
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A block of edges: one parameter, or a slice of one, seen as the edges from one group to another.
+
+    Source and destination are cut into `groups` equal slices, and slice *g* of the source meets every neuron of
+    slice *g* of the destination. One slice is a dense block, as many slices as neurons a diagonal.
+
+    Args:
+        kind: what the edges are.
+        src: the neurons that they leave.
+        dst: the neurons that they enter.
+        groups: number of slices; divides both sizes.
+        parameter: name of the parameter that they carry, None for structural edges.
+        view: how the parameter is read as (group, dst, src, tap), None for structural edges.
+    """
+
+    kind: EdgeKind
+    src: Neurons
+    dst: Neurons
+    groups: int = 1
+    parameter: str | None = None
+    view: View | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.src.size % self.groups or self.dst.size % self.groups:
+            raise GraphError(
+                f"{self.label}: {self.groups} slices do not divide {self.src.size} neurons of {self.src.name!r} and "
+                f"{self.dst.size} of {self.dst.name!r}"
+            )
+        if (self.parameter is None) != self.kind.structural or (self.parameter is None) != (self.view is None):
+            raise GraphError(
+                f"{self.label}: a structural kind has neither parameter nor view, any other kind has both"
+            )
+
+    @property
+    def label(self) -> str:
+        """The parameter's name, or what joins which groups."""
+        return self.parameter or f"{self.kind.name.lower()} edges {self.src.name} → {self.dst.name}"
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return self.src.size * self.dst.size // self.groups
+
+    @property
+    def num_taps(self) -> int:
+        """Numbers an edge; 1 for structural edges."""
+        return 1 if self.view is None else self.view.shape[3]
+
+    @property
+    def pattern(self) -> str:
+        """``dense``, ``diagonal`` or ``grouped``."""
+        if self.groups == 1:
+            return "dense"
+        return "diagonal" if self.groups == self.src.size == self.dst.size else "grouped"
+
+
+@dataclass(frozen=True)
+class NeuralGraph:
+    """A network as a graph whose nodes are neurons and whose edges are parameters.
+
+    It holds blocks, not edges: its size grows with the number of layers, not with the number of parameters. Every
+    node has a self-loop besides, which is not listed.
+
+    Args:
+        neurons: the groups; their order numbers the nodes.
+        edges: the blocks; their order numbers the edges.
+        parameters: name → shape of every parameter of the network, in the network's order.
+
+    Raises:
+        GraphError: if a parameter is missing, covered twice, or read at another shape than it has, or if groups and
+            blocks do not fit together.
+
+    Example:
+        >>> import torch, ninokit
+        >>> graph = ninokit.encode(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1)))
+        >>> graph.num_nodes, graph.num_edges
+        (8, 11)
+    """
+
+    neurons: tuple[Neurons, ...]
+    edges: tuple[Edges, ...]
+    parameters: Mapping[str, torch.Size]
+    _positions: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        from ninokit.graph.validation import check_graph
+
+        check_graph(self)
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """Group name → number of its first node."""
+        starts = accumulate((group.size for group in self.neurons), initial=0)
+        return {group.name: start for group, start in zip(self.neurons, starts, strict=False)}
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of neurons."""
+        return sum(group.size for group in self.neurons)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges, self-loops left out."""
+        return sum(block.num_edges for block in self.edges)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of scalar parameters."""
+        return sum(shape.numel() for shape in self.parameters.values())
+
+    @property
+    def max_taps(self) -> int:
+        """The most numbers that an edge carries."""
+        return max((block.num_taps for block in self.edges), default=1)
+
+    @cached_property
+    def _drawn_positions(self) -> Tensor:
+        from ninokit.graph.positions import laplacian_positions
+
+        return laplacian_positions(self, POSITION_DIM).vectors.float()
+
+    @property
+    def positions(self) -> Tensor:
+        """The positional encoding of the nodes, shape (num_nodes, 8), computed once.
+
+        See `laplacian_positions`; the seed is 0, so that equal graphs have equal positions.
+        """
+        return self._drawn_positions if self._positions is None else self._positions
+
+    def with_positions(self, positions: Tensor) -> NeuralGraph:
+        """The same graph with a positional encoding from elsewhere.
+
+        Args:
+            positions: shape (num_nodes, 8).
+
+        Returns:
+            A new graph.
+
+        Raises:
+            GraphError: if the shape is another.
+        """
+        if positions.shape != (self.num_nodes, POSITION_DIM):
+            raise GraphError(
+                f"positions: expected shape {(self.num_nodes, POSITION_DIM)} (nodes, eigenvectors), "
+                f"got {tuple(positions.shape)}"
+            )
+        return NeuralGraph(self.neurons, self.edges, self.parameters, positions)
+
+    def describe(self) -> str:
+        """The graph as a table: its groups of neurons, and its blocks of edges."""
+        from ninokit.graph.tables import describe
+
+        return describe(self)
+
+    def to_dgl(self, states: Mapping[str, Tensor] | None = None, *, taps: int | None = None) -> dgl.DGLGraph:
+        """The graph with one DGL node a neuron and one DGL edge a weight; see `ninokit.graph.dgl_view.to_dgl`."""
+        from ninokit.graph.dgl_view import to_dgl
+
+        return to_dgl(self, states, taps=taps)
+
+
+def node_range(graph: NeuralGraph, group: Neurons) -> slice:
+    """The node numbers of a group."""
+    start = graph.offsets[group.name]
+    return slice(start, start + group.size)
+
+
+def blocks_of(edges: Sequence[Edges], parameter: str) -> list[Edges]:
+    """The blocks that carry a parameter."""
+    return [block for block in edges if block.parameter == parameter]

@@ -1,0 +1,72 @@
+"""A neural graph as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ninokit.graph.structure import NeuralGraph
+
+__all__ = ["describe", "format_table"]
+
+
+def describe(graph: NeuralGraph) -> str:
+    """The groups and blocks of a graph as two tables.
+
+    Args:
+        graph: any neural graph.
+
+    Returns:
+        Text of several lines, the first a summary.
+    """
+    structural = sum(block.num_edges for block in graph.edges if block.parameter is None)
+    summary = (
+        f"neural graph: {graph.num_nodes:,} neurons in {len(graph.neurons):,} groups, {graph.num_edges:,} edges in "
+        f"{len(graph.edges):,} blocks ({structural:,} structural), {graph.num_parameters:,} parameters"
+    )
+    neurons = [[group.name, f"{group.size:,}"] for group in graph.neurons]
+    edges = [
+        [
+            block.parameter or "–",
+            block.kind.name.lower(),
+            block.pattern if block.pattern != "grouped" else f"grouped ({block.groups})",
+            f"{block.src.name} → {block.dst.name}",
+            f"{block.num_taps:,}",
+            f"{block.num_edges:,}",
+        ]
+        for block in graph.edges
+    ]
+    header = ["parameter", "kind", "pattern", "from → to", "taps", "edges"]
+    return "\n\n".join([summary, format_table(["neurons", "size"], neurons), format_table(header, edges)])
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in aligned columns; a column whose cells are all numbers is aligned right.
+
+    Args:
+        header: the columns' names.
+        rows: cells, as many a row as columns.
+
+    Returns:
+        One line for the header, one of dashes, and one a row.
+
+    Example:
+        >>> print(format_table(["name", "size"], [["a", "1"], ["b", "20"]]))
+        name  size
+        ----  ----
+        a        1
+        b       20
+    """
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [all(cell.replace(",", "").isdigit() for cell in column[1:]) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])

@@ -1,0 +1,53 @@
+"""A nowcaster by the name of its family or the path of its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ninokit.errors import CheckpointError
+from ninokit.nowcasters.base import Nowcaster
+
+__all__ = ["load"]
+
+
+def load(source: str | Path, *, sha256: str | None = None) -> Nowcaster:
+    """Load a nowcaster.
+
+    Args:
+        source: the name of a family that needs no weights, such as ``linefit``, or the path of a published
+            checkpoint (``.pt``).
+        sha256: the hash that the checkpoint must have; left out, that of the published file of its name.
+
+    Returns:
+        The nowcaster, ready to forecast.
+
+    Raises:
+        CheckpointError: if there is no such family or file, or the file is not what it should be.
+
+    Example:
+        >>> load("linefit").context
+        5
+    """
+    from ninokit.nowcasters.published import read_published
+    from ninokit.plugins import registry
+
+    if Path(source).suffix == ".pt":
+        return read_published(source, sha256=sha256)
+    families = registry().nowcasters()
+    if str(source) not in families:
+        raise CheckpointError(
+            f"nowcaster: expected the path of a .pt checkpoint or one of the families "
+            f"{sorted(families)}, got {str(source)!r}"
+        )
+    if issubclass(families[str(source)], _weighted()):
+        raise CheckpointError(
+            f"nowcaster: {str(source)!r} has weights to learn, so its name alone is not enough; give the path of a "
+            f"checkpoint"
+        )
+    return families[str(source)]()
+
+
+def _weighted() -> type:
+    from torch import nn
+
+    return nn.Module

@@ -1,0 +1,175 @@
+"""The published PyTorch checkpoints of NiNo, read and written; no other file knows their names.
+
+Source: github.com/SamsungSAILMontreal/nino, folder ``checkpoints`` (MIT).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ninokit.errors import CheckpointError
+from ninokit.nowcasters.nino import Nino
+from ninokit.nowcasters.wnn import Wnn
+
+__all__ = ["PUBLISHED_SHA256", "read_published", "to_published"]
+
+PUBLISHED_SHA256 = {
+    "nino_no_posw.pt": "2e2186e4a0e50193080eb9074648786ef25cd5ac3149a7df790127fe41101620",
+    "nino_mlp.pt": "34d9ff3703274fa07615e27937dac8ea07f375ed95b5bde6d39abd8c41c06f52",
+    "nino_mlp_h32.pt": "389e4d51e79a72bb9d780812504c98146073cc2a96da38be3b72d8abe0b6fd7d",
+}
+
+# Their module names → ours.
+_NINO_NAMES = {
+    "layer_embed": "kind_embedding",
+    "node_proj.fc.0": "node_embedding",
+    "edge_proj.fc.0": "edge_embedding",
+    "edge_out.fc": "readout",
+    r"gnn.convs.#.edge_encoder": "convolutions.#.modulation",
+    r"gnn.convs.#.pre_nns.0.0": "convolutions.#.message",
+    r"gnn.convs.#.post_nns.0.0": "convolutions.#.update",
+    r"gnn.convs.#.lin": "convolutions.#.output",
+    r"gnn.edge_update.#.lin_e": "edge_updates.#.edge",
+    r"gnn.edge_update.#.lin_s": "edge_updates.#.source",
+    r"gnn.edge_update.#.lin_t": "edge_updates.#.destination",
+    r"gnn.edge_update.#.lin1": "edge_updates.#.output",
+}
+_WNN_NAMES = {"layer_embed": "kind_embedding", "edge_proj.fc.0": "weight_embedding", "edge_mlp.fc": "readout"}
+
+
+def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn:
+    """Read a published checkpoint.
+
+    The file's hash is checked before anything in it is read, and then tensors and plain values alone are read.
+
+    Args:
+        path: a ``.pt`` file.
+        sha256: what its hash must be, 64 hexadecimal digits; left out, that of the published file of this name.
+
+    Returns:
+        The nowcaster, in evaluation mode.
+
+    Raises:
+        CheckpointError: if the file is missing, has another hash, or does not hold a model of the published form.
+    """
+    path = Path(path)
+    expected = sha256 or PUBLISHED_SHA256.get(path.name)
+    if expected is None:
+        raise CheckpointError(
+            f"{path}: no published checkpoint has this file name (they are {sorted(PUBLISHED_SHA256)}); if you trust "
+            f"the file, pass the sha256 it must have"
+        )
+    content = _read(path, expected)
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: expected a dictionary with 'state_dict' and 'model_args', got {sorted(content)}")
+    _check_arguments(path, content.get("model_args", {}))
+    return _load(path, state)
+
+
+def to_published(nowcaster: Nino | Wnn) -> dict[str, Any]:
+    """A nowcaster as a checkpoint that the publisher's code reads; the inverse of `read_published`.
+
+    Args:
+        nowcaster: with any weights.
+
+    Returns:
+        What to pass to `torch.save`. Their model has one more convolution, whose output nothing reads; it is zero.
+    """
+    names = _names(nowcaster)
+    state = {}
+    for name, tensor in nowcaster.state_dict().items():
+        state[_rename(name, {ours: theirs for theirs, ours in names.items()})] = tensor.clone()
+    if isinstance(nowcaster, Wnn):
+        return {"state_dict": state, "model_args": {"gnn": False, **_sizes(nowcaster)}}
+    count = len(nowcaster.convolutions)
+    for name in [name for name in state if name.startswith("gnn.convs.0.")]:
+        state[name.replace(".0.", f".{count}.", 1)] = torch.zeros_like(state[name])
+    return {"state_dict": state, "model_args": {"wte_pos_enc": False, "layers": count + 1, **_sizes(nowcaster)}}
+
+
+def _read(path: Path, expected: str) -> Mapping[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error.strerror}); give the path of a checkpoint") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected.lower():
+        raise CheckpointError(
+            f"{path}: expected sha256 {expected.lower()}, got {found}; the file is damaged, altered, or another "
+            f"one: fetch it again"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path}: is no PyTorch checkpoint of plain tensors ({type(error).__name__})") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: expected a dictionary, got {type(content).__name__}")
+    return content
+
+
+def _check_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
+    if arguments.get("wte_pos_enc", "gnn" not in arguments or arguments["gnn"]):
+        raise CheckpointError(
+            f"{path}: was trained with GPT-2's word positions, which other networks lack; use nino_no_posw.pt"
+        )
+
+
+def _load(path: Path, state: Mapping[str, Tensor]) -> Nino | Wnn:
+    """Build the model that the tensors' shapes tell, and fill it."""
+    try:
+        nowcaster = _empty(state)
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(f"{path}: the tensor {error.args[0]!r} is missing or has too few axes") from error
+    wanted = nowcaster.state_dict()
+    known = {_rename(name, _names(nowcaster)): tensor for name, tensor in state.items()}
+    for name, tensor in wanted.items():
+        theirs = _rename(name, {ours: theirs for theirs, ours in _names(nowcaster).items()})
+        if name not in known:
+            raise CheckpointError(f"{path}: the tensor {theirs!r} is missing")
+        if known[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path}: {theirs}: expected shape {tuple(tensor.shape)}, got {tuple(known[name].shape)}"
+            )
+    unread = [name for name in known if name not in wanted and not name.startswith("convolutions.")]
+    if unread:
+        raise CheckpointError(f"{path}: nothing reads the tensor {unread[0]!r}; this is a model of another form")
+    nowcaster.load_state_dict({name: known[name] for name in wanted})
+    return nowcaster.eval().requires_grad_(False)
+
+
+def _empty(state: Mapping[str, Tensor]) -> Nino | Wnn:
+    hidden = state["layer_embed.weight"].shape[1]
+    if "edge_mlp.fc.0.weight" in state:
+        context = state["edge_proj.fc.0.weight"].shape[1]
+        return Wnn(hidden, context, max_horizon=state["edge_mlp.fc.6.weight"].shape[0])
+    taps = 9
+    context = state["edge_proj.fc.0.weight"].shape[1] // taps
+    layers = sum(bool(re.fullmatch(r"gnn\.edge_update\.\d+\.lin1\.weight", name)) for name in state)
+    return Nino(hidden, context, max_horizon=state["edge_out.fc.2.weight"].shape[0] // taps, layers=layers)
+
+
+def _names(nowcaster: Nino | Wnn) -> Mapping[str, str]:
+    return _NINO_NAMES if isinstance(nowcaster, Nino) else _WNN_NAMES
+
+
+def _sizes(nowcaster: Nino | Wnn) -> dict[str, int]:
+    hidden = nowcaster.kind_embedding.embedding_dim
+    return {"hid": hidden, "ctx": nowcaster.context, "seq_len": nowcaster.max_horizon}
+
+
+def _rename(name: str, names: Mapping[str, str]) -> str:
+    """Translate the longest known beginning of a name; ``#`` stands for a layer's number."""
+    for old, new in names.items():
+        match = re.match(re.escape(old).replace(r"\#", r"(\d+)") + r"(?=\.)", name)
+        if match:
+            number = match.group(1) if match.groups() else ""
+            return new.replace("#", number) + name[match.end() :]
+    return name

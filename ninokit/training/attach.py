@@ -1,0 +1,112 @@
+"""One line between making the optimizer and the training loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ninokit import nowcasters
+from ninokit.architectures import encode, unwrap
+from ninokit.errors import ConfigError
+from ninokit.graph.structure import NeuralGraph
+from ninokit.nowcasters.base import Nowcaster
+from ninokit.training.horizons import published_horizons
+from ninokit.training.nowcasting import Nowcasting
+from ninokit.training.plan import NowcastPlan
+
+__all__ = ["attach"]
+
+_log = logging.getLogger(__name__)
+
+
+def attach(
+    optimizer: Optimizer,
+    model: nn.Module,
+    nowcaster: Nowcaster | str | Path = "linefit",
+    *,
+    total_steps: int,
+    period: int = 1000,
+    horizons: Sequence[int] | None = None,
+    graph: NeuralGraph | None = None,
+    example_inputs: Any = None,
+    architecture: str | None = None,
+    nowcast_in_last_period: bool = False,
+) -> Nowcasting:
+    """Nowcast a model's weights while an optimizer trains it.
+
+    The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
+    a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
+    nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
+    parameters, and those the optimizer does not have, give context and are never written.
+
+    The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
+    anywhere goes on as if it had not been.
+
+    Args:
+        optimizer: of any class.
+        model: the network, or a compiled or data-parallel wrapper of it.
+        nowcaster: a nowcaster, the name of a family without weights, or the path of a published checkpoint.
+        total_steps: optimizer steps that the training will have; the horizons shrink towards its end.
+        period: steps between nowcasts, at least the nowcaster's context.
+        horizons: of the nowcasts in order, each from 1 to the nowcaster's longest; left out, the published schedule.
+        graph: the neural graph, if it is at hand; left out, `encode` finds it.
+        example_inputs: for `encode`.
+        architecture: for `encode`.
+        nowcast_in_last_period: nowcast even when less than a period is left to recover from a jump.
+
+    Returns:
+        A handle with the events so far and `Nowcasting.detach`.
+
+    Raises:
+        ConfigError: if a setting is out of its range, or optimizer and model share no parameter.
+        ArchitectureError: if no architecture encodes the model and the nowcaster needs its graph.
+        CheckpointError: if the nowcaster can't be loaded.
+
+    Example:
+        >>> import torch, ninokit
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = torch.optim.AdamW(model.parameters())
+        >>> nowcasting = ninokit.attach(optimizer, model, "linefit", period=10, total_steps=40)
+        >>> for _ in range(40):
+        ...     optimizer.zero_grad()
+        ...     model(torch.ones(8, 3)).square().mean().backward()
+        ...     _ = optimizer.step()
+        >>> [(event.step, event.horizon) for event in nowcasting.events]
+        [(10, 5), (20, 3), (30, 2)]
+    """
+    if not isinstance(nowcaster, Nowcaster):
+        nowcaster = nowcasters.load(nowcaster)
+    if horizons is None:
+        horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
+    elif horizons and max(horizons) > nowcaster.max_horizon:
+        raise ConfigError(f"horizons: expected at most {nowcaster.max_horizon}, the nowcaster's, got {max(horizons)}")
+    plan = NowcastPlan(period, nowcaster.context, total_steps, list(horizons), nowcast_in_last_period)
+    model = unwrap(model)
+    if graph is None and nowcaster.needs_graph:
+        graph = encode(model, example_inputs, architecture=architecture)
+    return Nowcasting(optimizer, _parameters(optimizer, model, graph), nowcaster, graph, plan)
+
+
+def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
+    """The model's parameters by name, after a check that they are the graph's and the optimizer's."""
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    if graph is not None and {n: tuple(p.shape) for n, p in parameters.items()} != {
+        name: tuple(shape) for name, shape in graph.parameters.items()
+    }:
+        raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
+    if not shared:
+        raise ConfigError(
+            "optimizer: none of its parameters is the model's; make it from this model's parameters, after moving "
+            "the model to its device"
+        )
+    others = len(optimized) - len(shared)
+    if others:
+        _log.info("the optimizer has %d parameters that are not the model's; they are left alone", others)
+    return parameters

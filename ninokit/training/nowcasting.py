@@ -1,0 +1,160 @@
+"""The handle that `ninokit.attach` returns: it counts steps, keeps the history, and jumps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ninokit.errors import ForecastError
+from ninokit.graph.structure import NeuralGraph
+from ninokit.nowcasters.base import Nowcaster
+from ninokit.plugins import registry
+from ninokit.training.events import NowcastEvent
+from ninokit.training.history import StateHistory
+from ninokit.training.plan import NowcastPlan
+
+__all__ = ["STATE_KEY", "Nowcasting"]
+
+_log = logging.getLogger(__name__)
+
+STATE_KEY = "ninokit"  # in the optimizer's state dict
+
+
+class Nowcasting:
+    """Nowcasting at work on an optimizer; made by `ninokit.attach`.
+
+    Attributes:
+        steps: real optimizer steps counted so far.
+        events: what happened at each nowcast, in order.
+        graph: the network's neural graph, None if the nowcaster needs none.
+        nowcaster: what predicts.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        parameters: Mapping[str, Tensor],
+        nowcaster: Nowcaster,
+        graph: NeuralGraph | None,
+        plan: NowcastPlan,
+    ) -> None:
+        self.steps = 0
+        self.events: list[NowcastEvent] = []
+        self.graph = graph
+        self.nowcaster = nowcaster
+        self._optimizer = optimizer
+        self._parameters = dict(parameters)
+        self._plan = plan
+        self._history = StateHistory(self._parameters, nowcaster.context)
+        self._hooks = [
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._load),
+        ]
+
+    @property
+    def accepted(self) -> int:
+        """Number of nowcasts whose weights were kept."""
+        return sum(event.accepted for event in self.events)
+
+    @property
+    def refused(self) -> int:
+        """Number of nowcasts that were refused."""
+        return len(self.events) - self.accepted
+
+    def detach(self) -> None:
+        """Stop: the optimizer is as if nothing had been attached. Calling it again does nothing."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._history.clear()
+
+    def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if _was_skipped(optimizer):
+            return
+        self.steps += 1
+        if not self._plan.is_snapshot(self.steps):
+            return
+        self._history.snapshot()
+        if self._plan.is_period_end(self.steps):
+            if self._history.full and self._plan.allows_nowcast(self.steps):
+                self._nowcast()
+            self._history.clear()
+
+    def _nowcast(self) -> None:
+        horizon = self._plan.horizon(self.steps)
+        start = time.perf_counter()
+        try:
+            self._write(self.nowcaster.forecast(self.graph, self._history.states, horizon))
+            reason = ""
+        except ForecastError as error:
+            reason = str(error)
+        event = NowcastEvent(self.steps, horizon, not reason, reason, time.perf_counter() - start)
+        self.events.append(event)
+        if reason:
+            _log.warning("step %d: nowcast refused, the weights stay: %s", self.steps, reason)
+        else:
+            _log.info("step %d: nowcast of horizon %d in %.3f s", self.steps, horizon, event.seconds)
+        registry().notify(event)
+
+    @torch.no_grad()
+    def _write(self, predictions: Any) -> None:
+        """Write predictions as they come; if one is bad, or none more come, put back what was written."""
+        written: list[str] = []
+        try:
+            for name, prediction in predictions:
+                parameter = self._parameters[name]
+                self._check_prediction(name, parameter, prediction)
+                if self._is_trained(parameter):
+                    written.append(name)
+                    parameter.copy_(prediction)
+        except BaseException:
+            self._history.restore(written)
+            raise
+
+    def _check_prediction(self, name: str, parameter: Tensor, prediction: Tensor) -> None:
+        if prediction.shape != parameter.shape:
+            raise ForecastError(
+                f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
+            )
+        if not bool(torch.isfinite(prediction).all()):
+            raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
+
+    def _is_trained(self, parameter: Tensor) -> bool:
+        if not parameter.requires_grad:
+            return False
+        return any(parameter is p for group in self._optimizer.param_groups for p in group["params"])
+
+    def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        state[STATE_KEY] = {"steps": self.steps, "plan": self._plan.key(), "history": self._history.state_dict()}
+
+    def _load(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        own = state.pop(STATE_KEY, None)
+        self._history.clear()
+        if own is None:
+            _log.info("the loaded optimizer state has no history; the next nowcast comes after a whole new period")
+            return state
+        self.steps = own["steps"]
+        mismatch = self._history.mismatch(own["history"])
+        if own["plan"] != self._plan.key():
+            mismatch = f"its period is {own['plan']['period']}, here {self._plan.period}"
+        if mismatch:
+            _log.warning("the loaded history is left out, because %s", mismatch)
+        else:
+            self._history.load_state_dict(own["history"])
+        return state
+
+
+def _was_skipped(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer, called by a GradScaler, found infinities and left the weights alone.
+
+    Other optimizers are not called at all then.
+    """
+    found_inf: Callable[[], Any] | Tensor | None = getattr(optimizer, "found_inf", None)
+    return isinstance(found_inf, Tensor) and bool(found_inf.item())

@@ -1,0 +1,108 @@
+"""From a plain convolutional network to its neural graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import pooling
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from ninokit.errors import UnsupportedModelError
+from ninokit.graph import EdgeKind, NeuralGraph
+from ninokit.graph.chain_builder import NORMS, ChainBuilder
+from ninokit.graph.chains import ChainStep, is_elementwise, is_flatten, read_chain
+
+__all__ = ["encode", "matches"]
+
+# Modules that act on each channel's positions, and keep the channels.
+_POOLING: tuple[type[nn.Module], ...] = (
+    pooling._MaxPoolNd,
+    pooling._AvgPoolNd,
+    pooling._AdaptiveAvgPoolNd,
+    pooling._AdaptiveMaxPoolNd,
+    pooling._LPPoolNd,
+    nn.Upsample,
+    nn.ZeroPad1d,
+    nn.ZeroPad2d,
+    nn.ZeroPad3d,
+    nn.ReflectionPad1d,
+    nn.ReflectionPad2d,
+    nn.ReplicationPad2d,
+)
+_POOLING_FUNCTIONS = frozenset(
+    f"{kind}{dim}d" for kind in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool") for dim in (1, 2, 3)
+)
+
+
+def matches(model: nn.Module) -> bool:
+    """Whether all parameters are those of convolutions, linear layers and norms.
+
+    Args:
+        model: any module.
+
+    Returns:
+        True if there is a convolution, and no other parameter than convolutions', linear layers' and norms'.
+    """
+    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    return any(isinstance(m, _ConvNd) for m in owners) and all(
+        isinstance(m, (_ConvNd, nn.Linear, *NORMS)) for m in owners
+    )
+
+
+def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
+    """The neural graph of convolutions in a chain.
+
+    A kernel's positions are the taps of an edge. A linear layer after flattening reads the channels, and each
+    position of the feature map is a tap.
+
+    Args:
+        model: a plain convolutional network.
+        example_inputs: not needed.
+
+    Returns:
+        A graph with a group a layer.
+
+    Raises:
+        UnsupportedModelError: with the reason, if the model is no such chain.
+    """
+    chain = ChainBuilder(model)
+    for step in read_chain(model):
+        _add(chain, step)
+    return chain.build()
+
+
+def _add(chain: ChainBuilder, step: ChainStep) -> None:
+    if isinstance(step.module, _ConvNd):
+        _convolution(chain, step.name, step.module)
+    elif isinstance(step.module, nn.Linear):
+        chain.linear(step.name, step.module)
+    elif isinstance(step.module, NORMS):
+        chain.norm(step.name, step.module)
+    elif is_flatten(step):
+        chain.flatten()
+    elif _pools_all_positions(step, chain.spatial_dims):
+        chain.spatial_dims = 0
+    elif not (is_elementwise(step) or isinstance(step.module, _POOLING) or step.name in _POOLING_FUNCTIONS):
+        raise UnsupportedModelError(f"{step.name!r} is no step of a plain convolutional chain")
+
+
+def _convolution(chain: ChainBuilder, name: str, layer: _ConvNd) -> None:
+    sources = chain.sources(layer.in_channels)
+    if sources.size != layer.in_channels:
+        raise UnsupportedModelError(f"{name} reads {layer.in_channels} channels, the layer before has {sources.size}")
+    dims = layer.weight.ndim - 2
+    taps = " tap" * dims
+    transposed = isinstance(layer, _ConvTransposeNd)
+    axes = f"(group src) dst{taps}" if transposed else f"(group dst) src{taps}"
+    chain.layer(name, layer, EdgeKind.CONVOLUTION, sources, layer.out_channels, axes, layer.groups)
+    chain.spatial_dims = dims
+
+
+def _pools_all_positions(step: ChainStep, spatial_dims: int) -> bool:
+    """Whether a step reduces every position of a feature map, as ``x.mean((2, 3))``."""
+    if step.module is not None or step.name not in {"mean", "amax"}:
+        return False
+    dims = step.args[0] if step.args else dict(step.kwargs).get("dim", ())
+    reduced = {dim % (2 + spatial_dims) for dim in ((dims,) if isinstance(dims, int) else dims)}
+    return reduced == set(range(2, 2 + spatial_dims))
