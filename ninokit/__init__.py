@@ -4,7 +4,7 @@ from ninokit.architectures import Architecture, architectures, encode
 from ninokit.errors import NinokitError
 from ninokit.graph import NeuralGraph
 from ninokit.hookspecs import hookimpl
-from ninokit.training import Nowcasting, NowcastEvent, attach
+from ninokit.training import NowcastEvent, Nowcasting, attach
 
 __all__ = [
     "Architecture",

@@ -42,5 +42,5 @@ def import_dgl() -> ModuleType:
     except Exception as error:
         raise DependencyError(
             f"dgl {version} is installed but can't be imported ({type(error).__name__}: {error}). With Python 3.10 "
-            f"or 3.11 use `pip install dgl==1.1.3 packaging`, with Python 3.12 `pip install dgl==2.1.0 pandas pydantic`."
+            f"or 3.11 use `pip install dgl==1.1.3 packaging`, with 3.12 `pip install dgl==2.1.0 pandas pydantic`."
         ) from error

@@ -21,12 +21,14 @@ _COMMAND_LINE = "the command line"
 _Settings = dict[str, tuple[Any, str]]
 
 
-def _setting(default: Any, expected: str, valid: Callable[[Any], bool] = lambda value: True) -> Any:
-    """A field with what it expects, in words and as a check of values of the right type (None is not checked)."""
-    metadata = {"expected": expected, "valid": valid}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+def _setting(default: Any, expected: str, valid: Callable[[Any], bool]) -> Any:
+    """A field that knows what it expects."""
+    return field(default=default, metadata=_meaning(expected, valid))
+
+
+def _meaning(expected: str, valid: Callable[[Any], bool]) -> dict[str, Any]:
+    """What a setting expects: in words, and as a check of values of the right type other than None."""
+    return {"expected": expected, "valid": valid}
 
 
 def _at_least_one(value: int) -> bool:
@@ -61,7 +63,10 @@ class CompareConfig:
     """
 
     task: str = _setting("mnist1d_cnn", "the name of a task, see `ninokit tasks`", bool)
-    seeds: list[int] = _setting([0, 1, 2], "a list of distinct whole numbers from 0, such as [0,1,2]", _seeds)
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2],
+        metadata=_meaning("a list of distinct whole numbers from 0, such as [0,1,2]", _seeds),
+    )
     nowcaster: str = _setting("linefit", "the name of a nowcaster or the path of a checkpoint", bool)
     # OmegaConf reads the annotations at run time; Optional is what all its versions know.
     nowcaster_sha256: Optional[str] = _setting(  # noqa: UP045
@@ -96,10 +101,10 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> CompareConfig:
         The checked settings.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a pair is malformed, a key is unknown, or a value is of the
-            wrong type or out of its range.
+        ConfigError: the file is missing or not YAML, a pair is malformed, a key is unknown, or a value is of
+            the wrong type or out of its range.
 
-    Examples:
+    Example:
         >>> load_config(None, ["task=digits_mlp", "seeds=[0,1]"]).seeds
         [0, 1]
     """

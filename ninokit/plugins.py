@@ -93,7 +93,7 @@ class Registry:
     def nowcasters(self) -> dict[str, type[Nowcaster]]:
         """The nowcaster families by name."""
         pairs = [(origin, list(families.items())) for origin, families in self._results("ninokit_nowcasters")]
-        return {name: family for name, family in self._named(pairs, lambda pair: pair[0], "nowcaster").values()}
+        return dict(self._named(pairs, lambda pair: pair[0], "nowcaster").values())
 
     def tasks(self) -> dict[str, Task]:
         """The benchmark tasks by name."""

@@ -25,6 +25,7 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise DependencyError(
-            f"{purpose} needs the package {module.partition('.')[0]!r}, which does not import here ({error}). "
+            f"{purpose} needs the package {module.partition('.')[0]!r}, which does not import here "
+            f"({error}). "
             'Install it with: pip install "ninokit[benchmarks]"'
         ) from error

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-import ninokit
 from ninokit.benchmarks._optional import require
 from ninokit.benchmarks.plot import plot_results
 from ninokit.benchmarks.report import (
@@ -27,6 +26,8 @@ from ninokit.configuration import CompareConfig
 from ninokit.errors import ConfigError
 from ninokit.nowcasters import load
 from ninokit.plugins import registry
+from ninokit.training import Nowcasting
+from ninokit.training import attach as attach_to
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ _OVERRIDES = ("total_steps", "period", "lr", "eval_every", "target")
 def compare(config: CompareConfig) -> Results:
     """Run the baseline and the nowcasting run of every seed.
 
-    After every finished run ``results.json``, ``summary.md`` and ``curves.png`` in the folder ``config.out`` are
-    replaced, so that an interruption loses nothing but the run on its way. An earlier comparison's files in that
-    folder are replaced too.
+    After every finished run ``results.json``, ``summary.md`` and ``curves.png`` in the folder ``config.out``
+    are replaced, so that an interruption loses nothing but the run on its way. So are an earlier comparison's
+    files in that folder.
 
     Args:
         config: the settings, as from `ninokit.configuration.load_config`.
@@ -52,7 +53,7 @@ def compare(config: CompareConfig) -> Results:
         DatasetError: the task's data is not there.
         DependencyError: an optional package is missing.
 
-    Examples:
+    Example:
         >>> from ninokit.configuration import CompareConfig
         >>> compare(CompareConfig(task="digits_mlp", seeds=[0], out="runs/digits")).summary  # doctest: +SKIP
     """
@@ -65,8 +66,8 @@ def compare(config: CompareConfig) -> Results:
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def attach(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> ninokit.Nowcasting:
-        return ninokit.attach(optimizer, model, nowcaster, period=task.period, total_steps=task.total_steps)
+    def attach(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Nowcasting:
+        return attach_to(optimizer, model, nowcaster, period=task.period, total_steps=task.total_steps)
 
     methods: tuple[AttachNowcasting | None, ...] = (None, attach)
     with _threads(config.threads):
@@ -138,5 +139,5 @@ def _write(results: Results, folder: Path) -> None:
     write_results(results, folder / "results.json")
     write_text(folder / "summary.md", format_summary(results))
     plot_results(results, folder / "curves.png")
-    last = results.runs[-1]
-    _log.info("%s of seed %d: score %.4f at the end; see %s", last.method, last.seed, last.points[-1].score, folder)
+    run = results.runs[-1]
+    _log.info("%s of seed %d: score %.4f at the end; see %s", run.method, run.seed, run.points[-1].score, folder)

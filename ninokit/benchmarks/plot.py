@@ -23,8 +23,8 @@ _Array = npt.NDArray[np.float64]
 def plot_results(results: Results, path: Path) -> None:
     """Draw a comparison into a picture file.
 
-    Thin lines are seeds; where a method has several, a thick line is their median at every step. Marks at the lower
-    edge are nowcasts: a stroke for an accepted one, a cross for a refused one.
+    Thin lines are seeds; where a method has several, a thick line is their median at every step. Marks at the
+    lower edge are nowcasts: a stroke for an accepted one, a cross for a refused one.
 
     Args:
         results: of a comparison, with at least one run.
@@ -98,7 +98,7 @@ def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
 
 
 def _show_learnt_scores(panel: Any, runs: Sequence[RunRecord]) -> None:
-    """Start the axis where the runs are after a tenth of their evaluations, so that the end can be told apart."""
+    """Start the axis where the runs are after a tenth of their evaluations: the end matters."""
     early = min(run.points[len(run.points) // 10].score for run in runs)
     best = max(point.score for run in runs for point in run.points)
     room = 0.05 * (best - early)

@@ -18,7 +18,7 @@ import torch
 from ninokit.benchmarks.summary import Row, format_table, summarize
 from ninokit.benchmarks.training import NOWCASTING, EvalPoint, RunRecord
 from ninokit.errors import ConfigError
-from ninokit.training.events import NowcastEvent
+from ninokit.training import NowcastEvent
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def describe_environment(device: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "ninokit": _installed_version(),
+        "ninokit": installed_version(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu",
@@ -61,7 +61,8 @@ def describe_environment(device: str) -> dict[str, Any]:
     }
 
 
-def _installed_version() -> str | None:
+def installed_version() -> str | None:
+    """The version of ninokit's distribution, or None if there is only the source."""
     try:
         return version("ninokit")
     except PackageNotFoundError:
@@ -113,7 +114,8 @@ def write_results(results: Results, path: Path) -> None:
         "summary": [asdict(row) for row in results.summary],
         "runs": [asdict(run) for run in results.runs],
     }
-    write_text(path, json.dumps(_without_nonfinite(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(_without_nonfinite(document), indent=1, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,15 +1,17 @@
-"""Steps and seconds to the target, and what nowcasting saves of them; honest about runs that never got there."""
+"""Steps and seconds to the target, and what nowcasting saves of them, unreached targets included."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ninokit.benchmarks.training import BASELINE, NOWCASTING, RunRecord
 
 _NOTHING = "–"
+# A bound is rounded to the side on which it still holds.
+_ROUNDING: dict[str, Callable[[float], int]] = {"=": round, "≥": math.floor, "≤": math.ceil}
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def summarize(runs: Sequence[RunRecord], target: float) -> tuple[Row, ...]:
         target: score to reach.
 
     Returns:
-        A row a seed, in the order of the runs; then a row for the median if every seed has both its runs and there
-        are at least two seeds.
+        A row a seed, in the order of the runs; then a row for the median if every seed has both its runs and
+        there are at least two seeds.
     """
     records = {(run.method, run.seed): run for run in runs}
     seeds = list(dict.fromkeys(run.seed for run in runs))
@@ -98,9 +100,7 @@ def _costs(run: RunRecord | None, target: float) -> tuple[Cost | None, Cost | No
     return Cost(last.step, False), Cost(last.seconds, False)
 
 
-def _row(
-    label: str, baseline: tuple[Cost | None, Cost | None], nowcasting: tuple[Cost | None, Cost | None]
-) -> Row:
+def _row(label: str, baseline: tuple[Cost | None, Cost | None], nowcasting: tuple[Cost | None, Cost | None]) -> Row:
     return Row(
         label=label,
         baseline_steps=baseline[0],
@@ -130,7 +130,7 @@ def _median_row(rows: Sequence[Row]) -> Row:
 def _median(costs: Sequence[Cost | None]) -> Cost:
     """The median with every unreached cost taken as infinite; if that is infinite, what it is surely above.
 
-    Each unreached cost is above the value it stands with, so the true median is above the median of the values.
+    Each unreached cost is above the value it stands with, so the true median is above that of the values.
     """
     known = [cost for cost in costs if cost is not None]
     median = statistics.median(cost.value if cost.reached else math.inf for cost in known)
@@ -146,8 +146,8 @@ def format_table(rows: Sequence[Row]) -> str:
         rows: what `summarize` returned.
 
     Returns:
-        The table, without a newline at its end. ``>10000`` stands for a target not reached in 10000 steps, ``≥53 %``
-        for a saving of at least that much, and a dash for what can't be told.
+        The table, without a newline at its end. ``>10000`` stands for a target not reached in 10000 steps,
+        ``≥53 %`` for a saving of at least that much, and a dash for what can't be told.
     """
     header = ("seed", "baseline steps", "nowcasting steps", "saved", "baseline s", "nowcasting s", "saved")
     body = [
@@ -164,7 +164,10 @@ def format_table(rows: Sequence[Row]) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rule = tuple("-" * (width - 1) + ":" for width in widths)
-    lines = (" | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, rule, *body))
+    lines = (
+        " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (header, rule, *body)
+    )
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -175,10 +178,8 @@ def _cost(cost: Cost | None, style: str) -> str:
 
 
 def _percent(saving: Saving | None) -> str:
-    """A bound is rounded to the side on which it still holds."""
     if saving is None:
         return _NOTHING
     # Nine decimals take away what binary fractions add: 1 - 0.47 is a little below 0.53.
     percent = round(100 * saving.share, 9)
-    rounded = {"=": round, "≥": math.floor, "≤": math.ceil}[saving.bound](percent)
-    return f"{saving.bound.strip('=')}{rounded} %"
+    return f"{saving.bound.strip('=')}{_ROUNDING[saving.bound](percent)} %"

@@ -87,8 +87,8 @@ def _check_split(split: str, inputs: Tensor, labels: Tensor) -> None:
 class Task:
     """A network, its data, the baseline's settings and the test accuracy to reach.
 
-    The baseline is AdamW with a constant learning rate. Whatever depends on this being classification is in `loss`
-    and `evaluate`; the training loop uses nothing else.
+    The baseline is AdamW with a constant learning rate. Whatever depends on this being classification is in
+    `loss` and `evaluate`; the training loop uses nothing else.
 
     Args:
         name: unique over all plugins; what ``ninokit compare task=NAME`` asks for.
@@ -107,7 +107,7 @@ class Task:
     Raises:
         ConfigError: a number is out of its range.
 
-    Examples:
+    Example:
         >>> task = Task(
         ...     name="halves",
         ...     description="Which of two numbers is larger?",

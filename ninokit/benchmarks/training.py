@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,12 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from tqdm import tqdm
 
 from ninokit.benchmarks.task import ClassificationData, Task
-from ninokit.training.events import NowcastEvent
+from ninokit.training import NowcastEvent, Nowcasting
 
 BASELINE = "baseline"
 NOWCASTING = "nowcasting"
 
-# What `ninokit.attach` returns: has `.events` and `.detach()`. Not named here, so that a run needs no nowcaster.
-AttachNowcasting = Callable[[torch.optim.Optimizer, nn.Module], Any]
+AttachNowcasting = Callable[[torch.optim.Optimizer, nn.Module], Nowcasting]
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,13 @@ def train(
         data: the task's data, on any device.
         seed: of the initial weights and of the order of the batches.
         device: ``"cpu"`` or ``"cuda"``.
-        attach: adds nowcasting to an optimizer and its network, and returns a `ninokit.Nowcasting`. None is the
-            baseline. The time it takes counts as training time.
+        attach: adds nowcasting to an optimizer and its network, and returns a `ninokit.Nowcasting`. None is
+            the baseline. The time it takes counts as training time.
 
     Returns:
         The record, with an evaluation every ``task.eval_every`` steps and one at the end.
 
-    Examples:
+    Example:
         >>> from ninokit.benchmarks.tasks.digits import DIGITS_MLP
         >>> from dataclasses import replace
         >>> record = train(replace(DIGITS_MLP, total_steps=20), DIGITS_MLP.load_data(None), seed=0)

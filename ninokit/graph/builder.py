@@ -135,9 +135,7 @@ class GraphBuilder:
         window: Mapping[int, tuple[int, int]] | None,
     ) -> View:
         if parameter not in self._shapes:
-            raise GraphError(
-                f"{parameter}: the network has no parameter of this name; it has {sorted(self._shapes)}"
-            )
+            raise GraphError(f"{parameter}: the network has no parameter of this name; it has {sorted(self._shapes)}")
         if groups < 1 or src.size % groups or dst.size % groups:
             raise GraphError(
                 f"{parameter}: {groups} slices do not divide {src.size} neurons of {src.name!r} and "

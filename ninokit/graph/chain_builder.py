@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -64,13 +64,22 @@ class ChainBuilder:
             UnsupportedModelError: if it does not read the current layer neuron by neuron.
         """
         if self.spatial_dims:
-            raise UnsupportedModelError(f"{name}: a linear layer on a feature map that was neither pooled nor flattened")
+            raise UnsupportedModelError(
+                f"{name}: a linear layer on a feature map that was neither pooled nor flattened"
+            )
         sources = self.sources(layer.in_features)
         axes = f"dst {self._axis(name, layer.in_features, sources, 'src')}"
         self.layer(name, layer, EdgeKind.LINEAR, sources, layer.out_features, axes)
 
     def layer(
-        self, name: str, layer: nn.Module, kind: EdgeKind, sources: Neurons, size: int, axes: str, groups: int = 1
+        self,
+        name: str,
+        layer: nn.Module,
+        kind: EdgeKind,
+        sources: Neurons,
+        size: int,
+        axes: str,
+        groups: int = 1,
     ) -> None:
         """Add a layer with a weight and perhaps a bias; its outputs become the current layer.
 
@@ -83,7 +92,7 @@ class ChainBuilder:
             axes: labels of its weight's axes, see `ninokit.graph.views.make_view`.
             groups: slices of sources and outputs.
         """
-        self._current, self._flattened = self._builder.neurons(name, size), None
+        self._current, self._flattened = self._builder.neurons(name or "(output)", size), None
         weight = self._take(name, layer, "weight")
         if weight is not None:
             self._builder.edges(kind, sources, self._current, parameter=weight, axes=axes, groups=groups)
@@ -100,7 +109,7 @@ class ChainBuilder:
             UnsupportedModelError: if its scale is not one number a neuron (and position).
         """
         weight = norm.weight
-        if weight is None:
+        if not isinstance(weight, Tensor):  # a norm without parameters
             return
         if weight.ndim != 1 or (self.spatial_dims and isinstance(norm, (nn.LayerNorm, nn.RMSNorm))):
             raise UnsupportedModelError(f"{name}: {type(norm).__name__} over more than the neurons")
@@ -141,7 +150,5 @@ class ChainBuilder:
         if size == group.size:
             return label
         if self._flattened is None or size % group.size:
-            raise UnsupportedModelError(
-                f"{name} acts on {size} numbers, the layer before it has {group.size} neurons"
-            )
+            raise UnsupportedModelError(f"{name} acts on {size} numbers, the layer before it has {group.size} neurons")
         return self._flattened.replace("neuron", label)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from ninokit.errors import UnsupportedModelError
@@ -53,8 +52,11 @@ def read_chain(model: nn.Module) -> list[ChainStep]:
         >>> [step.name for step in read_chain(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()))]
         ['0', '1']
     """
+    tracer = fx.Tracer()
+    if tracer.is_leaf_module(model, ""):
+        return [ChainStep("", model)]
     try:
-        graph = fx.Tracer().trace(model)
+        graph = tracer.trace(model)
     except Exception as error:  # any model may fail in any way under symbolic values
         reason = (str(error).splitlines() or ["no message"])[0]
         raise UnsupportedModelError(f"torch.fx can't trace it ({type(error).__name__}: {reason})") from error
@@ -149,9 +151,38 @@ ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
 
 # The same as functions and tensor methods, by name.
 ELEMENTWISE_FUNCTIONS = frozenset(
-    "relu relu_ relu6 leaky_relu elu selu celu gelu silu mish sigmoid sigmoid_ logsigmoid hardsigmoid hardswish "
-    "hardtanh softplus softsign tanh tanh_ tanhshrink softmax log_softmax dropout dropout1d dropout2d dropout3d "
-    "alpha_dropout feature_alpha_dropout contiguous".split()
+    [
+        "relu",
+        "relu_",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "sigmoid",
+        "sigmoid_",
+        "logsigmoid",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "softplus",
+        "softsign",
+        "tanh",
+        "tanh_",
+        "tanhshrink",
+        "softmax",
+        "log_softmax",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "contiguous",
+    ]
 )
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["to_dgl"]
 
 
-def to_dgl(
-    graph: NeuralGraph, states: Mapping[str, Tensor] | None = None, *, taps: int | None = None
-) -> dgl.DGLGraph:
+def to_dgl(graph: NeuralGraph, states: Mapping[str, Tensor] | None = None, *, taps: int | None = None) -> dgl.DGLGraph:
     """The graph with one DGL node a neuron and one DGL edge a weight, on the CPU.
 
     Args:

@@ -15,7 +15,7 @@ from ninokit.errors import GraphError
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import Edges, NeuralGraph
 
-__all__ = ["edge_endpoints", "edge_kinds", "parameters_to_edges", "edges_to_parameters"]
+__all__ = ["edge_endpoints", "edge_kinds", "edges_to_parameters", "parameters_to_edges"]
 
 
 def edge_endpoints(graph: NeuralGraph) -> tuple[Tensor, Tensor]:

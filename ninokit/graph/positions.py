@@ -110,7 +110,11 @@ def _clusters(spaces: Sequence[_Eigenspace]) -> Iterator[list[_Eigenspace]]:
 
 
 def _draw(
-    cluster: Sequence[_Eigenspace], operator: _Operator, count: int, known: Floats, generator: np.random.Generator
+    cluster: Sequence[_Eigenspace],
+    operator: _Operator,
+    count: int,
+    known: Floats,
+    generator: np.random.Generator,
 ) -> Floats:
     """A random orthonormal set of an eigenspace: random vectors, projected onto it."""
     noise = generator.standard_normal((operator.num_nodes, count))
@@ -291,7 +295,10 @@ class _Operator:
             rows, columns = np.arange(self.sizes[a])[:, None], np.arange(self.sizes[b])[None]
             for number in numbers:
                 joined = rows * number // self.sizes[a] == columns * number // self.sizes[b]
-                corner = slice(starts[a], starts[a] + self.sizes[a]), slice(starts[b], starts[b] + self.sizes[b])
+                corner = (
+                    slice(starts[a], starts[a] + self.sizes[a]),
+                    slice(starts[b], starts[b] + self.sizes[b]),
+                )
                 matrix[corner] = np.maximum(matrix[corner], joined)
         matrix = np.maximum(matrix, matrix.T)
         np.fill_diagonal(matrix, 0)
@@ -299,9 +306,11 @@ class _Operator:
 
     def _slice_averages(self, part: Sequence[int], level: int) -> Floats:
         """The projection onto functions that are constant on each of `level` slices of each group."""
-        slices = [
-            np.full((size, size), 1 / size) for group in part for size in [self.sizes[group] // level] * level
-        ] if level else []
+        slices = (
+            [np.full((size, size), 1 / size) for group in part for size in [self.sizes[group] // level] * level]
+            if level
+            else []
+        )
         matrix = np.zeros((sum(self.sizes[group] for group in part),) * 2)
         start = 0
         for average in slices:

@@ -70,9 +70,7 @@ class Edges:
                 f"{self.dst.size} of {self.dst.name!r}"
             )
         if (self.parameter is None) != self.kind.structural or (self.parameter is None) != (self.view is None):
-            raise GraphError(
-                f"{self.label}: a structural kind has neither parameter nor view, any other kind has both"
-            )
+            raise GraphError(f"{self.label}: a structural kind has neither parameter nor view, any other kind has both")
 
     @property
     def label(self) -> str:

@@ -58,9 +58,10 @@ class View:
             The same memory as a tensor of shape (lead…, group, dst, src, tap).
         """
         lead = tensor.ndim - len(self.factors)
-        window = (..., *(slice(start, stop) for start, stop in self.window))
         flat = [factor for axis in self.factors for factor in axis]
-        split = tensor[window].view(*tensor.shape[:lead], *(size for _, size in flat))
+        for axis, (start, stop) in enumerate(self.window):
+            tensor = tensor.narrow(lead + axis, start, stop - start)
+        split = tensor.view(*tensor.shape[:lead], *(size for _, size in flat))
         order = [lead + i for label in LABELS for i, (name, _) in enumerate(flat) if name == label]
         ones = [lead + i for i, (name, _) in enumerate(flat) if name == "1"]
         ordered = split.permute(*range(lead), *order, *ones)
@@ -103,14 +104,12 @@ def make_view(
         raise GraphError(f"axes {axes!r} name {len(labels)} axes, but the shape {tuple(shape)} has {len(shape)}")
     bounds = _window(shape, window or {})
     factors = tuple(
-        _factors(axis, stop - start, expected, axes, shape)
-        for axis, (start, stop) in zip(labels, bounds, strict=True)
+        _factors(axis, stop - start, expected, axes, shape) for axis, (start, stop) in zip(labels, bounds, strict=True)
     )
     for label, size in expected.items():
         if _size(factors, label) != size:
             raise GraphError(
-                f"shape {tuple(shape)} read as {axes!r} has size {_size(factors, label)} in {label!r}, "
-                f"expected {size}"
+                f"shape {tuple(shape)} read as {axes!r} has size {_size(factors, label)} in {label!r}, expected {size}"
             )
     view = View(factors, bounds, (0, _size(factors, "tap")))
     try:

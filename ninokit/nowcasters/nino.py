@@ -43,6 +43,9 @@ class Nino(nn.Module, Nowcaster):
         max_horizon: how far it can look ahead.
         layers: rounds of message passing.
 
+    Raises:
+        DependencyError: if DGL is not installed.
+
     Example:
         >>> import torch, ninokit
         >>> model = torch.nn.Linear(3, 2)
@@ -53,6 +56,7 @@ class Nino(nn.Module, Nowcaster):
     """
 
     def __init__(self, hidden: int = 128, context: int = 5, max_horizon: int = 40, layers: int = 2) -> None:
+        import_dgl()  # better now than at the first forecast, a thousand steps into a training
         super().__init__()
         self.context = context
         self.max_horizon = max_horizon
@@ -61,9 +65,7 @@ class Nino(nn.Module, Nowcaster):
         self.kind_embedding = nn.Embedding(NUM_KINDS, hidden)
         self.convolutions = nn.ModuleList(ModulatedConvolution(hidden) for _ in range(layers))
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden) for _ in range(layers))
-        self.readout = nn.Sequential(
-            nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_TAPS * max_horizon)
-        )
+        self.readout = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_TAPS * max_horizon))
 
     def forward(self, graph: dgl.DGLGraph) -> Tensor:
         """Predict the changes on all edges at all horizons; differentiable.

@@ -69,7 +69,9 @@ def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn
     content = _read(path, expected)
     state = content.get("state_dict")
     if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: expected a dictionary with 'state_dict' and 'model_args', got {sorted(content)}")
+        raise CheckpointError(
+            f"{path}: expected a dictionary with 'state_dict' and 'model_args', got {sorted(content)}"
+        )
     _check_arguments(path, content.get("model_args", {}))
     return _load(path, state)
 
@@ -92,7 +94,10 @@ def to_published(nowcaster: Nino | Wnn) -> dict[str, Any]:
     count = len(nowcaster.convolutions)
     for name in [name for name in state if name.startswith("gnn.convs.0.")]:
         state[name.replace(".0.", f".{count}.", 1)] = torch.zeros_like(state[name])
-    return {"state_dict": state, "model_args": {"wte_pos_enc": False, "layers": count + 1, **_sizes(nowcaster)}}
+    return {
+        "state_dict": state,
+        "model_args": {"wte_pos_enc": False, "layers": count + 1, **_sizes(nowcaster)},
+    }
 
 
 def _read(path: Path, expected: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,8 +93,9 @@ class Nowcasting:
         try:
             self._write(self.nowcaster.forecast(self.graph, self._history.states, horizon))
             reason = ""
-        except ForecastError as error:
-            reason = str(error)
+        except Exception as error:  # whatever a nowcaster does, the training goes on
+            reason = str(error) if isinstance(error, ForecastError) else f"{type(error).__name__}: {error}"
+            _log.debug("the nowcast failed", exc_info=True)
         event = NowcastEvent(self.steps, horizon, not reason, reason, time.perf_counter() - start)
         self.events.append(event)
         if reason:
@@ -104,35 +105,33 @@ class Nowcasting:
         registry().notify(event)
 
     @torch.no_grad()
-    def _write(self, predictions: Any) -> None:
-        """Write predictions as they come; if one is bad, or none more come, put back what was written."""
+    def _write(self, predictions: Iterable[tuple[str, Tensor]]) -> None:
+        """Write predictions as they come; if one is bad or missing, put back what was written."""
+        trained = self._trained()
         written: list[str] = []
         try:
             for name, prediction in predictions:
-                parameter = self._parameters[name]
-                self._check_prediction(name, parameter, prediction)
-                if self._is_trained(parameter):
+                _check_prediction(name, self._parameters.get(name), prediction)
+                if name in trained:
                     written.append(name)
-                    parameter.copy_(prediction)
+                    self._parameters[name].copy_(prediction)
+            if missing := sorted(trained - set(written)):
+                raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
         except BaseException:
             self._history.restore(written)
             raise
 
-    def _check_prediction(self, name: str, parameter: Tensor, prediction: Tensor) -> None:
-        if prediction.shape != parameter.shape:
-            raise ForecastError(
-                f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
-            )
-        if not bool(torch.isfinite(prediction).all()):
-            raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
-
-    def _is_trained(self, parameter: Tensor) -> bool:
-        if not parameter.requires_grad:
-            return False
-        return any(parameter is p for group in self._optimizer.param_groups for p in group["params"])
+    def _trained(self) -> set[str]:
+        """The parameters that may be written: not frozen, and the optimizer's."""
+        optimized = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        return {n for n, p in self._parameters.items() if p.requires_grad and id(p) in optimized}
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        state[STATE_KEY] = {"steps": self.steps, "plan": self._plan.key(), "history": self._history.state_dict()}
+        state[STATE_KEY] = {
+            "steps": self.steps,
+            "plan": self._plan.key(),
+            "history": self._history.state_dict(),
+        }
 
     def _load(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         own = state.pop(STATE_KEY, None)
@@ -151,10 +150,21 @@ class Nowcasting:
         return state
 
 
+def _check_prediction(name: str, parameter: Tensor | None, prediction: Tensor) -> None:
+    if parameter is None:
+        raise ForecastError(f"prediction of {name}: the model has no such parameter")
+    if prediction.shape != parameter.shape:
+        raise ForecastError(
+            f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
+        )
+    if not bool(torch.isfinite(prediction).all()):
+        raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
+
+
 def _was_skipped(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer, called by a GradScaler, found infinities and left the weights alone.
 
     Other optimizers are not called at all then.
     """
-    found_inf: Callable[[], Any] | Tensor | None = getattr(optimizer, "found_inf", None)
+    found_inf = getattr(optimizer, "found_inf", None)
     return isinstance(found_inf, Tensor) and bool(found_inf.item())

@@ -30,9 +30,9 @@ def load_cifar10(root: Path | None) -> ClassificationData:
     """CIFAR-10 from the published pickles or from one array file.
 
     Args:
-        root: the folder that holds ``cifar-10-batches-py``, with the published checksums, or else ``cifar10.npz``
-            with the uint8 images ``train_x`` and ``test_x`` of shape (N, 32, 32, 3) and the labels ``train_y`` and
-            ``test_y``. Nothing is written into it.
+        root: the folder that holds ``cifar-10-batches-py``, with the published checksums, or else
+            ``cifar10.npz`` with uint8 images ``train_x`` and ``test_x`` of shape (N, 32, 32, 3) and labels
+            ``train_y`` and ``test_y`` of shape (N,). Nothing is written into it.
 
     Returns:
         45,834 training and 10,000 test images of shape (3, 32, 32).
@@ -62,8 +62,8 @@ def _from_arrays(folder: Path) -> tuple[_Split, _Split]:
     if not path.is_file():
         found = "is there but incomplete or altered" if (folder / _PICKLES).is_dir() else "is missing"
         raise DatasetError(
-            f"task {_NAME!r}: no CIFAR-10 in {folder}: {_PICKLES} {found}, and so is {_ARRAYS} missing. Unpack the "
-            f"published Python version there, or set data_root to the folder that holds one of the two"
+            f"task {_NAME!r}: no CIFAR-10 in {folder}: {_PICKLES} {found}, and there is no {_ARRAYS}. "
+            "Unpack the published Python version there, or set data_root to the folder of one of the two"
         )
     with np.load(path, allow_pickle=False) as arrays:
         missing = [key for key in ("train_x", "train_y", "test_x", "test_y") if key not in arrays]
@@ -90,7 +90,7 @@ def _tensors(split: _Split) -> tuple[Tensor, Tensor]:
 
 C10_16 = Task(
     name=_NAME,
-    description="CIFAR-10, 3-layer CNN (published C10-16); needs data_root with cifar-10-batches-py or cifar10.npz",
+    description=f"CIFAR-10, 3-layer CNN (published C10-16); needs data_root with {_PICKLES} or {_ARRAYS}",
     build_model=lambda: vision_cnn(3),
     load_data=load_cifar10,
     batch_size=128,

@@ -49,8 +49,8 @@ def _check_packed(path: Path, md5: str) -> None:
     """Refuse what torchvision would otherwise answer with a download."""
     if not path.is_file():
         raise DatasetError(
-            f"task {_NAME!r}: {path} is missing. Expected the four FashionMNIST files, packed (.gz) or unpacked, in "
-            f"{path.parent}. Put them there, or set data_root to the folder that holds {_RAW.as_posix()}"
+            f"task {_NAME!r}: {path} is missing. Expected the four FashionMNIST files, packed (.gz) or "
+            f"unpacked, in {path.parent}. Put them there, or set data_root to the folder of {_RAW.as_posix()}"
         )
     if not require("torchvision.datasets.utils", f"task {_NAME!r}").check_integrity(str(path), md5):
         raise DatasetError(

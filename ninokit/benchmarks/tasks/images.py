@@ -1,4 +1,4 @@
-"""What the two published vision tasks share: where data lies, which images train, how pixels are normalised."""
+"""What the published vision tasks share: where data lies, which images train, how pixels are normalised."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def data_folder(root: Path | None, task: str) -> Path:
         DatasetError: no folder was given, or there is none of that name.
     """
     if root is None:
-        raise DatasetError(
-            f"task {task!r} reads its data from a folder and none was given. Add data_root=FOLDER to the command"
-        )
+        raise DatasetError(f"task {task!r} reads its data from a folder and none was given. Add data_root=FOLDER")
     if not root.is_dir():
         raise DatasetError(f"task {task!r}: the data folder {root} does not exist. Correct data_root")
     return root
@@ -52,8 +50,8 @@ def normalised(
     """The data of a vision task from raw images.
 
     Args:
-        train: images of shape (N, channels, height, width), uint8 from 0 to 255, and labels of shape (N,). The
-            last twelfth is left out.
+        train: images of shape (N, channels, height, width), uint8 from 0 to 255, and labels of shape (N,).
+            The last twelfth is left out.
         test: the same of M test images, all of which are kept.
         mean: a number a channel, in units of the full pixel range.
         std: the same.

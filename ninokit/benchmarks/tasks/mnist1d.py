@@ -97,10 +97,11 @@ MNIST1D_MLP = Task(
     build_model=lambda: mlp(40, 100, 100, 10),
     load_data=load_mnist1d,
     batch_size=128,
-    lr=0.001,
+    lr=0.016,
+    weight_decay=0.3,
     total_steps=2_000,
     eval_every=10,
-    target=0.61,
+    target=0.67,
     period=100,
 )
 
@@ -110,9 +111,9 @@ MNIST1D_CNN = Task(
     build_model=_signal_cnn,
     load_data=load_mnist1d_channels,
     batch_size=128,
-    lr=0.005,
+    lr=0.02,
     total_steps=2_000,
     eval_every=10,
-    target=0.88,
+    target=0.925,
     period=100,
 )

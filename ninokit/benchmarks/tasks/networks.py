@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -14,10 +16,9 @@ def mlp(*widths: int) -> nn.Sequential:
     Returns:
         A network from (B, first width) to (B, last width).
     """
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+    *hidden, last = pairwise(widths)
+    layers = [layer for inputs, outputs in hidden for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(*last))
 
 
 def vision_cnn(channels: int) -> nn.Sequential:

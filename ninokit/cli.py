@@ -1,0 +1,126 @@
+"""The command line: ``ninokit compare``, ``ninokit encode`` and ``ninokit tasks``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+import ninokit
+from ninokit.benchmarks.compare import compare, find_task
+from ninokit.benchmarks.report import format_summary, installed_version
+from ninokit.configuration import load_config
+from ninokit.errors import ConfigError, NinokitError
+from ninokit.plugins import registry
+
+__all__ = ["main"]
+
+_TASK_PREFIX = "task:"
+_FAILURE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes them from the process.
+
+    Returns:
+        The exit code: 0, or 2 if ninokit refused, with the reason on the standard error stream.
+
+    Example:
+        >>> main(["encode", "task:digits_mlp"])  # doctest: +SKIP
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        options.run(options)
+    except NinokitError as error:
+        print(f"ninokit: {error}", file=sys.stderr)
+        return _FAILURE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ninokit", description="Train PyTorch networks in fewer steps.")
+    parser.add_argument("--version", action="version", version=f"ninokit {installed_version() or '(not installed)'}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens on the way")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_compare(commands)
+    _add_encode(commands)
+    tasks = commands.add_parser("tasks", help="list the benchmark tasks")
+    tasks.set_defaults(run=_run_tasks)
+    return parser
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="train a task with and without nowcasting",
+        description="Train a task with and without nowcasting; write results.json, summary.md, curves.png.",
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="a setting, such as seeds=[0,1]")
+    command.set_defaults(run=_run_compare)
+
+
+def _add_encode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("encode", help="describe the neural graph of a network")
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help="task:NAME, or package.module:callable that makes the network when called without arguments",
+    )
+    command.set_defaults(run=_run_encode)
+
+
+def _run_compare(options: argparse.Namespace) -> None:
+    config = load_config(options.config, options.settings)
+    print(format_summary(compare(config)))
+    print(f"Written to {config.out}: results.json, summary.md, curves.png")
+
+
+def _run_encode(options: argparse.Namespace) -> None:
+    print(ninokit.encode(_build_model(options.model)).describe())
+
+
+def _run_tasks(options: argparse.Namespace) -> None:
+    tasks = registry().tasks().values()
+    width = max((len(task.name) for task in tasks), default=0)
+    for task in tasks:
+        print(f"{task.name:<{width}}  target {task.target:<6g} {task.description}")
+
+
+def _build_model(source: str) -> nn.Module:
+    if source.startswith(_TASK_PREFIX):
+        return find_task(source.removeprefix(_TASK_PREFIX)).build_model()
+    module_name, colon, name = source.partition(":")
+    if not colon or not module_name or not name:
+        raise ConfigError(f"encode: expected task:NAME or package.module:callable; got {source!r}")
+    model = _factory(module_name, name)()
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"encode: {source} must return a torch.nn.Module; got a {type(model).__name__}")
+    return model
+
+
+def _factory(module_name: str, name: str) -> Callable[[], object]:
+    # Modules in the current folder count, as with `python -m`; an installed script does not see them.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"encode: {module_name}:{name} can't be imported: {error}. Correct the name") from error
+    if not callable(factory):
+        raise ConfigError(f"encode: {module_name}:{name} must be callable; got a {type(factory).__name__}")
+    made: Callable[[], object] = factory
+    return made
