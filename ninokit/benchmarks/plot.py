@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ninokit.benchmarks.training import BASELINE, NOWCASTING, EvalPoint, RunReco
 # Blue and vermilion of Okabe and Ito, which colour-blind readers tell apart.
 _COLOURS = {BASELINE: "#0072B2", NOWCASTING: "#D55E00"}
 _REFUSED = "black"
+_PURPOSE = "the picture of a comparison"
 _Axis = Callable[[EvalPoint], float]
 _Array = npt.NDArray[np.float64]
 
@@ -33,11 +35,9 @@ def plot_results(results: Results, path: Path) -> None:
     Raises:
         DependencyError: matplotlib is missing.
     """
-    figure = require("matplotlib.figure", "the picture of a comparison").Figure(
-        figsize=(12, 8), dpi=120, layout="constrained"
-    )
+    figure = require("matplotlib.figure", _PURPOSE).Figure(figsize=(12, 8), dpi=120, layout="constrained")
     # Writes PNG on any machine, whatever backend the user has chosen.
-    require("matplotlib.backends.backend_agg", "the picture of a comparison").FigureCanvasAgg(figure)
+    require("matplotlib.backends.backend_agg", _PURPOSE).FigureCanvasAgg(figure)
     config = results.config
     figure.suptitle(f"{config['task']}: AdamW with and without nowcasting by {config['nowcaster']}")
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
@@ -52,6 +52,8 @@ def plot_results(results: Results, path: Path) -> None:
 def _draw_column(panels: Any, results: Results, x: _Axis, x_label: str) -> None:
     loss, score = panels
     loss.set_yscale("log")
+    for labels in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
+        labels(require("matplotlib.ticker", _PURPOSE).FuncFormatter(_plain_label))
     for method in (BASELINE, NOWCASTING):
         runs = [run for run in results.runs if run.method == method]
         _draw_curves(loss, runs, method, x, lambda point: point.train_loss)
@@ -61,9 +63,19 @@ def _draw_column(panels: Any, results: Results, x: _Axis, x_label: str) -> None:
         panel.grid(alpha=0.25)
         panel.margins(x=0.02)
     _show_learnt_scores(score, results.runs)
-    score.axhline(results.config["target"], color="0.35", linestyle="--", linewidth=1, label="target")
+    score.axhline(results.config["target"], color="0.35", linestyle="--", linewidth=1, label=_target_label(results))
     score.set_xlabel(x_label)
     loss.set_title(f"against {x_label}", fontsize="medium")
+
+
+def _target_label(results: Results) -> str:
+    return f"target {results.config['target']:g}"
+
+
+def _plain_label(value: float, position: int) -> str:
+    """0.05 rather than a power of ten, at 1, 2 and 5 only, so that labels do not touch."""
+    leading = round(value / 10.0 ** math.floor(math.log10(value)), 6)
+    return f"{value:g}" if leading in {1, 2, 5} else ""
 
 
 def _draw_curves(panel: Any, runs: Sequence[RunRecord], method: str, x: _Axis, y: _Axis) -> None:

@@ -101,7 +101,7 @@ MNIST1D_MLP = Task(
     weight_decay=0.3,
     total_steps=2_000,
     eval_every=10,
-    target=0.67,
+    target=0.65,
     period=100,
 )
 
@@ -112,8 +112,8 @@ MNIST1D_CNN = Task(
     load_data=load_mnist1d_channels,
     batch_size=128,
     lr=0.02,
-    total_steps=2_000,
+    total_steps=1_500,
     eval_every=10,
-    target=0.925,
+    target=0.93,
     period=100,
 )

@@ -1,0 +1,117 @@
+"""Savings computed by hand, targets that were never reached included."""
+
+from __future__ import annotations
+
+import pytest
+
+from ninokit.benchmarks.summary import Cost, Saving, format_table, summarize
+
+
+def test_costs_and_savings_of_one_seed(make_run):
+    baseline = make_run("baseline", 7, [0.1, 0.5, 0.8, 0.9])
+    nowcasting = make_run("nowcasting", 7, [0.1, 0.85, 0.7, 0.9], seconds_a_step=0.6)
+    (row,) = summarize([baseline, nowcasting], 0.8)
+    assert row.label == "7"
+    assert (row.baseline_steps, row.nowcasting_steps) == (Cost(300, True), Cost(200, True))
+    assert row.steps_saved == Saving(pytest.approx(1 / 3), "=")
+    assert (row.baseline_seconds, row.nowcasting_seconds) == (Cost(150.0, True), Cost(120.0, True))
+    assert row.seconds_saved == Saving(pytest.approx(0.2), "=")
+
+
+def test_the_target_is_reached_when_it_is_met_exactly(make_run):
+    (row,) = summarize([make_run("baseline", 0, [0.5, 0.75, 0.8])], 0.75)
+    assert row.baseline_steps == Cost(200, True)
+
+
+def test_a_baseline_that_missed_gives_a_lower_bound(make_run):
+    (row,) = summarize(
+        [make_run("baseline", 0, [0.1, 0.2, 0.3, 0.4]), make_run("nowcasting", 0, [0.1, 0.9, 0.9, 0.9])], 0.8
+    )
+    assert row.baseline_steps == Cost(400, False)
+    assert row.steps_saved == Saving(0.5, "≥")
+
+
+def test_nowcasting_that_missed_gives_an_upper_bound(make_run):
+    (row,) = summarize(
+        [make_run("baseline", 0, [0.1, 0.9, 0.9, 0.9]), make_run("nowcasting", 0, [0.1, 0.2, 0.3, 0.4])], 0.8
+    )
+    assert row.steps_saved == Saving(-1.0, "≤")
+
+
+def test_two_that_missed_tell_nothing(make_run):
+    (row,) = summarize([make_run("baseline", 0, [0.1]), make_run("nowcasting", 0, [0.1])], 0.8)
+    assert row.steps_saved is None
+    assert row.seconds_saved is None
+
+
+def test_a_seed_without_its_nowcasting_run_has_no_saving_and_there_is_no_median(make_run):
+    runs = [
+        make_run("baseline", 0, [0.9]),
+        make_run("nowcasting", 0, [0.9]),
+        make_run("baseline", 1, [0.9]),
+    ]
+    rows = summarize(runs, 0.8)
+    assert [row.label for row in rows] == ["0", "1"]
+    assert rows[1].nowcasting_steps is None
+    assert rows[1].steps_saved is None
+
+
+def test_median_over_seeds_that_reached(make_run):
+    late, middle, early = [0.0, 0.0, 0.9], [0.0, 0.9, 0.9], [0.9, 0.9, 0.9]
+    runs = [make_run("baseline", seed, scores) for seed, scores in enumerate([late, early, late])]
+    runs += [make_run("nowcasting", seed, scores) for seed, scores in enumerate([early, early, middle])]
+    median = summarize(runs, 0.8)[-1]
+    assert median.label == "median"
+    assert (median.baseline_steps, median.nowcasting_steps) == (Cost(300, True), Cost(100, True))
+
+
+def test_one_of_three_that_missed_leaves_the_median_known(make_run):
+    never = [0.0, 0.0, 0.0, 0.0]
+    runs = [make_run("baseline", s, scores) for s, scores in enumerate([never, [0.9] * 4, [0.0, 0.9, 0.9, 0.9]])]
+    runs += [make_run("nowcasting", s, [0.9] * 4) for s in range(3)]
+    assert summarize(runs, 0.8)[-1].baseline_steps == Cost(200, True)
+
+
+def test_the_median_of_one_that_reached_and_one_that_missed_is_only_bounded(make_run):
+    # The true costs are 200 and something above 400, so the median is above 300, and not above 400.
+    runs = [make_run("baseline", s, scores) for s, scores in enumerate([[0.0, 0.9, 0.9, 0.9], [0.0] * 4])]
+    runs += [make_run("nowcasting", s, [0.9] * 4) for s in range(2)]
+    median = summarize(runs, 0.8)[-1]
+    assert median.baseline_steps == Cost(300.0, False)
+    assert median.steps_saved == Saving(pytest.approx(2 / 3), "≥")
+
+
+def test_table(make_run):
+    runs = [
+        make_run("baseline", 0, [0.1] * 100),
+        make_run("nowcasting", 0, [0.1] * 46 + [0.9] * 54),
+        make_run("baseline", 1, [0.1] * 11 + [0.9] * 89),
+        make_run("nowcasting", 1, [0.1] * 100),
+    ]
+    assert format_table(summarize(runs, 0.8)) == (
+        "|   seed | baseline steps | nowcasting steps |   saved | baseline s | nowcasting s |   saved |\n"
+        "| -----: | -------------: | ---------------: | ------: | ---------: | -----------: | ------: |\n"
+        "|      0 |         >10000 |             4700 |   ≥53 %% |    >5000.0 |       2350.0 |   ≥53 %% |\n"
+        "|      1 |           1200 |           >10000 | ≤-733 %% |      600.0 |      >5000.0 | ≤-733 %% |\n"
+        "| median |          >5600 |            >7350 |       – |    >2800.0 |      >3675.0 |       – |"
+    ).replace("%%", "%")
+
+
+@pytest.mark.parametrize(
+    ("reached_at", "shown"),
+    [(47, "≥53 %"), (46, "≥54 %"), (465, None)],
+)
+def test_a_lower_bound_is_rounded_down(make_run, reached_at, shown):
+    if shown is None:  # 1 - 465/1000 = 53.5 %
+        total, shown = 1000, "≥53 %"
+    else:
+        total = 100
+    runs = [
+        make_run("baseline", 0, [0.1] * total),
+        make_run("nowcasting", 0, [0.1] * (reached_at - 1) + [0.9] * (total - reached_at + 1)),
+    ]
+    assert f" {shown} |" in format_table(summarize(runs, 0.8))
+
+
+def test_a_run_on_its_way_is_shown_as_a_dash(make_run):
+    assert format_table(summarize([make_run("baseline", 0, [0.9])], 0.8)).splitlines()[-1].count("–") == 4

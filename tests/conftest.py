@@ -1,0 +1,23 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The folder of goldens and data beside the repository; what needs it is skipped where it is absent."""
+    if not (_SHARED / "goldens").is_dir():
+        pytest.skip("../shared is not beside this checkout")
+    return _SHARED

@@ -1,0 +1,41 @@
+import re
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+
+from ninokit.errors import ConfigError, ForecastError
+from ninokit.nowcasters import LineFit
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(2, 7), st.integers(1, 4)), elements=st.floats(-10, 10)),
+    st.integers(1, 5),
+)
+def test_it_is_numpys_polynomial_fit_of_degree_one(states, horizon):
+    context = len(states)
+    slope, intercept = np.polyfit(np.arange(context), states, 1)
+    expected = intercept + slope * (context - 1 + horizon)
+    history = {"w": torch.from_numpy(states)}
+    prediction = dict(LineFit(context).forecast(None, history, horizon))["w"]
+    np.testing.assert_allclose(prediction, expected, atol=1e-9)
+
+
+def test_shapes_and_dtypes_are_kept():
+    history = {"a": torch.randn(5, 3, 2), "b": torch.randn(5).bfloat16()}
+    prediction = dict(LineFit().forecast(None, history, 2))
+    assert {name: (x.shape, x.dtype) for name, x in prediction.items()} == {
+        "a": ((3, 2), torch.float32),
+        "b": ((), torch.bfloat16),
+    }
+
+
+def test_bad_settings_and_input():
+    message = "LineFit: expected context ≥ 2 and max_horizon ≥ 1, got context=1, max_horizon=5"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        LineFit(context=1)
+    with pytest.raises(ForecastError, match=re.escape("history: expected the states of at least one parameter, got")):
+        list(LineFit().forecast(None, {}, 1))

@@ -1,0 +1,430 @@
+import copy
+import io
+import logging
+import re
+
+import pytest
+import torch
+from torch import nn
+
+import ninokit
+from ninokit.errors import ArchitectureError, CheckpointError, ConfigError
+
+
+def parameters_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class TestJump:
+    def test_weights_that_move_evenly_are_predicted_exactly(self):
+        model = nn.Linear(3, 2).double()
+        start = parameters_of(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        nowcasting = ninokit.attach(optimizer, model, "linefit", period=20, total_steps=100, horizons=[3])
+        for _ in range(20):
+            optimizer.zero_grad()
+            (model.weight.sum() + 2 * model.bias.sum()).backward()  # gradients 1 and 2 at every step
+            optimizer.step()
+        # 20 steps, and 3 times the 4 steps between two states
+        torch.testing.assert_close(model.weight.detach(), start["weight"] - 0.5 * (20 + 3 * 4))
+        torch.testing.assert_close(model.bias.detach(), start["bias"] - 0.5 * 2 * (20 + 3 * 4))
+        assert [(event.step, event.horizon, event.accepted) for event in nowcasting.events] == [(20, 3, True)]
+
+    def test_the_nowcaster_sees_the_states_of_its_period(self, network, batches, train, scripted):
+        nowcaster = scripted()
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        seen = []
+        optimizer.register_step_post_hook(lambda *_: seen.append(parameters_of(network)))  # before ours: pure steps
+        ninokit.attach(optimizer, network, nowcaster, period=10, total_steps=60)
+        train(network, optimizer, batches[:20])
+        for period, (history, _) in enumerate(nowcaster.calls):
+            for context, step in enumerate(range(10 * period + 2, 10 * period + 11, 2)):
+                for name, states in history.items():
+                    assert torch.equal(states[context], seen[step - 1][name])
+
+    def test_horizons_follow_the_published_schedule(self, network, batches, train, scripted):
+        nowcaster = scripted()
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, nowcaster, period=10, total_steps=60)
+        train(network, optimizer, batches)
+        expected = ninokit.training.published_horizons(10, 6)
+        assert [horizon for _, horizon in nowcaster.calls] == expected[:5]  # none within the last period
+        assert [event.step for event in nowcasting.events] == [10, 20, 30, 40, 50]
+        assert (nowcasting.steps, nowcasting.accepted, nowcasting.refused) == (60, 5, 0)
+
+    def test_asked_for_it_jumps_in_the_last_period(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(
+            optimizer, network, scripted(), period=10, total_steps=60, nowcast_in_last_period=True
+        )
+        train(network, optimizer, batches)
+        assert nowcasting.events[-1].step == 60
+
+    def test_the_weights_jump_in_place(self, network, batches, train, scripted):
+        pointers = [parameter.data_ptr() for parameter in network.parameters()]
+        optimizer = torch.optim.Adam(network.parameters())
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:30])
+        assert [parameter.data_ptr() for parameter in network.parameters()] == pointers
+
+    def test_detached_the_optimizer_is_as_before(self, network, batches, train, scripted):
+        plain, plain_network = None, copy.deepcopy(network)
+        plain = torch.optim.Adam(plain_network.parameters())
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:7])
+        nowcasting.detach()
+        nowcasting.detach()
+        train(network, optimizer, batches[7:])
+        train(plain_network, plain, batches)
+        assert same(parameters_of(network), parameters_of(plain_network))
+        assert "ninokit" not in optimizer.state_dict()
+        assert nowcasting.events == []
+
+    def test_observers_hear_of_every_nowcast(self, network, batches, train, scripted, monkeypatch):
+        registry = ninokit.plugins.Registry()
+        heard = []
+
+        class Observer:
+            @ninokit.hookimpl
+            def ninokit_on_nowcast(self, event):
+                heard.append(event)
+
+        registry.register(Observer(), "observer")
+        monkeypatch.setattr("ninokit.training.nowcasting.registry", lambda: registry)
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:20])
+        assert heard == nowcasting.events
+        assert len(heard) == 2
+
+
+class TestOnlyRealStepsCount:
+    def test_gradient_accumulation(self, network, batches, scripted):
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=5, total_steps=60)
+        for index, (inputs, targets) in enumerate(batches):
+            (nn.functional.mse_loss(network(inputs), targets) / 4).backward()
+            if index % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+        assert nowcasting.steps == 15
+        assert [event.step for event in nowcasting.events] == [5, 10, 15]
+
+    @pytest.mark.parametrize("fused", [False, True])
+    def test_steps_that_a_grad_scaler_skips(self, network, batches, scripted, fused):
+        optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=5, total_steps=60)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1000)
+        real = 0
+        for index, (inputs, targets) in enumerate(batches[:24]):
+            before = parameters_of(network)
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(network(inputs), targets)
+            scaler.scale(loss * float("inf") if index % 3 == 0 else loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            real += not same(before, parameters_of(network))
+        assert real == 16
+        assert nowcasting.steps == 16
+        assert [event.step for event in nowcasting.events] == [5, 10, 15]
+
+    def test_closures(self, network, batches):
+        inputs, targets = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+        optimizer = torch.optim.LBFGS(network.parameters(), max_iter=3)
+        nowcasting = ninokit.attach(optimizer, network, "linefit", period=5, total_steps=20, horizons=[1])
+
+        def closure():
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(network(inputs), targets)
+            loss.backward()
+            return loss
+
+        losses = [optimizer.step(closure).item() for _ in range(12)]
+        assert nowcasting.steps == 12
+        assert [event.step for event in nowcasting.events] == [5, 10]
+        assert losses[-1] < losses[0] / 2
+
+
+class TestWorksWith:
+    def test_learning_rate_schedulers(self, network, batches, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5)
+        nowcasting = ninokit.attach(optimizer, network, scripted(0.001), period=10, total_steps=60)
+        for inputs, targets in batches:
+            optimizer.zero_grad()
+            nn.functional.mse_loss(network(inputs), targets).backward()
+            optimizer.step()
+            scheduler.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**6)
+        assert nowcasting.accepted == 5
+
+    def test_parameter_groups(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(
+            [{"params": network[0].parameters(), "lr": 0.1}, {"params": network[2].parameters(), "lr": 0.0}]
+        )
+        ninokit.attach(optimizer, network, scripted(0.25), period=10, total_steps=60)
+        start = parameters_of(network)
+        train(network, optimizer, batches[:10])
+        torch.testing.assert_close(network[2].weight.detach(), start["2.weight"] + 0.25)
+        assert not torch.equal(network[0].weight.detach(), start["0.weight"] + 0.25)
+
+    def test_frozen_parameters_give_context_and_stay(self, network, batches, train, scripted):
+        network[0].requires_grad_(False)
+        nowcaster = scripted()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        ninokit.attach(optimizer, network, nowcaster, period=10, total_steps=60)
+        start = parameters_of(network)
+        losses = train(network, optimizer, batches[:30])
+        assert torch.equal(network[0].weight, start["0.weight"])
+        assert not torch.equal(network[2].weight, start["2.weight"])
+        assert set(nowcaster.calls[0][0]) == set(start)
+        assert all(torch.isfinite(torch.tensor(losses)))
+
+    def test_parameters_that_the_optimizer_lacks_stay(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network[2].parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        start = parameters_of(network)
+        train(network, optimizer, batches[:10])
+        assert torch.equal(network[0].weight, start["0.weight"])
+        assert nowcasting.accepted == 1
+
+    def test_parameters_frozen_during_training_stay_from_then_on(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:10])
+        network[0].requires_grad_(False)
+        optimizer.zero_grad()
+        frozen = network[0].weight.detach().clone()
+        train(network, optimizer, batches[10:20])
+        assert torch.equal(network[0].weight, frozen)
+
+    def test_tied_parameters_stay_tied(self, batches, train):
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 1))
+        model[4].weight = model[2].weight
+        nowcaster = ninokit.nowcasters.Nino(hidden=8)
+        nn.init.zeros_(nowcaster.readout[2].weight)  # predicts hardly any change, so that the training goes on well
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, model, nowcaster, period=10, total_steps=60)
+        assert "4.weight" not in nowcasting.graph.parameters
+        losses = train(model, optimizer, batches)
+        assert model[4].weight is model[2].weight
+        assert nowcasting.accepted == 5
+        assert losses[-1] < losses[0]
+
+    def test_compiled_models(self, network, batches, train, scripted):
+        twin = copy.deepcopy(network)
+        compiled = torch.compile(network, backend="aot_eager")
+        for model, target in ((compiled, network), (twin, twin)):
+            optimizer = torch.optim.SGD(target.parameters(), lr=0.1)
+            nowcasting = ninokit.attach(optimizer, model, scripted(0.01), period=10, total_steps=60)
+            train(model, optimizer, batches)
+            assert nowcasting.accepted == 5
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(parameter, twin.get_parameter(name))
+
+    def test_half_precision_weights(self, batches, train, network):
+        network.bfloat16()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, "linefit", period=10, total_steps=60)
+        train(network, optimizer, [(x.bfloat16(), y.bfloat16()) for x, y in batches])
+        assert nowcasting.accepted == 5
+        assert all(parameter.dtype == torch.bfloat16 for parameter in network.parameters())
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("distort", "reason"),
+        [
+            (
+                lambda name, x: [(name, x * float("nan") if name == "2.bias" else x)],
+                "prediction of 2.bias: not finite (NaN or infinity)",
+            ),
+            (
+                lambda name, x: [(name, x / 0 if name == "2.weight" else x)],
+                "prediction of 2.weight: not finite (NaN or infinity)",
+            ),
+            (
+                lambda name, x: [(name, x[:1] if name == "2.weight" else x)] if name != "0.bias" else [(name, x[:1])],
+                "prediction of 0.bias: expected shape (6,), got (1,)",
+            ),
+            (lambda name, x: [(name, x)] if name != "2.bias" else [], "prediction of 2.bias: missing (1 in all)"),
+            (lambda name, x: [(name, x), ("3.gain", x)], "prediction of 3.gain: the model has no such parameter"),
+            (lambda name, x: [(name, x), (1 / 0, x)], "ZeroDivisionError: division by zero"),
+        ],
+    )
+    def test_a_bad_prediction_leaves_the_weights(self, network, batches, train, scripted, distort, reason, caplog):
+        twin = copy.deepcopy(network)
+        plain = torch.optim.Adam(twin.parameters())
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(distort=distort), period=10, total_steps=60)
+        with caplog.at_level(logging.WARNING, logger="ninokit"):
+            train(network, optimizer, batches[:15])
+        train(twin, plain, batches[:15])
+        assert same(parameters_of(network), parameters_of(twin))
+        assert [(event.accepted, event.reason) for event in nowcasting.events] == [(False, reason)]
+        assert (nowcasting.accepted, nowcasting.refused) == (0, 1)
+        assert caplog.messages == [f"step 10: nowcast refused, the weights stay: {reason}"]
+
+    @pytest.mark.parametrize("nowcaster", ["linefit", "nino"])
+    def test_weights_that_are_not_finite(self, network, nowcaster, caplog):
+        source = ninokit.nowcasters.Nino(hidden=8) if nowcaster == "nino" else nowcaster
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, source, period=10, total_steps=60)
+        network[0].weight.data[2, 1] = float("nan")
+        for _ in range(10):
+            network(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+        reason = "history of 0.weight: a weight is not finite (NaN or infinity)"
+        assert [event.reason for event in nowcasting.events] == [reason]
+        assert caplog.messages == [f"step 10: nowcast refused, the weights stay: {reason}"]
+
+
+class TestResume:
+    @staticmethod
+    def start(model_state, optimizer_state, nowcaster):
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, model, nowcaster, period=10, total_steps=60)
+        if model_state is not None:
+            model.load_state_dict(model_state)
+            optimizer.load_state_dict(optimizer_state)
+        return model, optimizer, nowcasting
+
+    @pytest.mark.parametrize("stop", [0, 1, 2, 3, 9, 10, 11, 12, 17, 20, 39, 50, 59])
+    def test_stopped_anywhere_it_goes_on_to_the_same_bits(self, stop, batches, train):
+        torch.manual_seed(0)
+        nowcaster = ninokit.nowcasters.Nino(hidden=8)  # any weights do
+        initial = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).state_dict()
+
+        whole, optimizer, uninterrupted = self.start(None, None, nowcaster)
+        whole.load_state_dict(initial)
+        losses = train(whole, optimizer, batches)
+
+        first, optimizer, _ = self.start(None, None, nowcaster)
+        first.load_state_dict(initial)
+        train(first, optimizer, batches[:stop])
+        file = io.BytesIO()
+        torch.save({"model": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+
+        second, optimizer, resumed = self.start(saved["model"], saved["optimizer"], nowcaster)
+        assert train(second, optimizer, batches[stop:]) == losses[stop:]
+        assert same(parameters_of(second), parameters_of(whole))
+        assert resumed.steps == 60
+        assert [event.step for event in resumed.events] == [e.step for e in uninterrupted.events if e.step > stop]
+
+    def test_a_plain_optimizer_state_loads(self, network, batches, train, scripted):
+        plain = torch.optim.Adam(network.parameters())
+        train(network, plain, batches[:3])
+        saved = plain.state_dict()
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        optimizer.load_state_dict(saved)
+        assert optimizer.state_dict()["state"][0]["step"] == 3
+        train(network, optimizer, batches[:10])
+        assert nowcasting.accepted == 1
+
+    def test_a_state_with_history_loads_into_a_plain_optimizer(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:3])
+        plain = torch.optim.Adam(network.parameters())
+        plain.load_state_dict(optimizer.state_dict())
+        assert plain.state_dict()["state"][0]["step"] == 3
+        assert "ninokit" not in plain.state_dict()
+
+    def test_the_loaded_dictionary_is_left_as_it_was(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:3])
+        saved = optimizer.state_dict()
+        optimizer.load_state_dict(saved)
+        assert "ninokit" in saved
+
+    def test_a_history_of_another_setting_is_left_out_and_said(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.Adam(network.parameters())
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:15])
+        saved = optimizer.state_dict()
+        other = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(other, network, scripted(), period=20, total_steps=60)
+        other.load_state_dict(saved)
+        assert caplog.messages == ["the loaded history is left out, because its period is 10, here 20"]
+        assert nowcasting.steps == 15
+        train(network, other, batches[15:40])
+        assert [event.step for event in nowcasting.events] == [40]  # 20 had no whole period before it
+
+
+class TestBadSettings:
+    def test_a_model_that_no_architecture_matches(self):
+        model = nn.Bilinear(2, 3, 4)
+        optimizer = torch.optim.SGD(model.parameters())
+        message = (
+            "no architecture encodes Bilinear:\n  cnn: does not match\n  mlp: does not match\nBuild its graph with "
+            "ninokit.graph.GraphBuilder and pass it to attach(graph=…), or register an architecture."
+        )
+        with pytest.raises(ArchitectureError) as caught:
+            ninokit.attach(optimizer, model, ninokit.nowcasters.Wnn(hidden=8), period=10, total_steps=60)
+        lines = str(caught.value).splitlines()
+        assert sorted(lines) == sorted(message.splitlines())
+
+    def test_without_a_graph_linefit_serves_it(self):
+        model = nn.Bilinear(2, 3, 4)
+        optimizer = torch.optim.SGD(model.parameters())
+        assert ninokit.attach(optimizer, model, "linefit", total_steps=6000).graph is None
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"horizons": [6]}, "horizons: expected at most 5, the nowcaster's, got 6"),
+            ({"period": 3}, "period: expected at least 5 steps, one a state of the context, got 3"),
+            ({"period": 0}, "period: expected at least 5 steps, one a state of the context, got 0"),
+            ({"total_steps": 0}, "total_steps: expected at least 1, got 0"),
+        ],
+    )
+    def test_out_of_range(self, network, settings, message):
+        optimizer = torch.optim.SGD(network.parameters())
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, "linefit", **{"total_steps": 100, "period": 10, **settings})
+        assert "ninokit" not in optimizer.state_dict()
+
+    def test_an_optimizer_of_another_model(self, network):
+        optimizer = torch.optim.SGD(nn.Linear(4, 6).parameters())
+        message = (
+            "optimizer: none of its parameters is the model's; make it from this model's parameters, after moving "
+            "the model to its device"
+        )
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, "linefit", total_steps=100)
+
+    def test_a_graph_of_another_model(self, network):
+        graph = ninokit.encode(nn.Linear(4, 6))
+        optimizer = torch.optim.SGD(network.parameters())
+        message = "graph: its parameters are not the model's; pass the graph of this very model"
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, ninokit.nowcasters.Wnn(hidden=8), total_steps=100, graph=graph)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            (
+                "nano",
+                "nowcaster: expected the path of a .pt checkpoint or one of the families ['linefit', 'nino', 'wnn'], "
+                "got 'nano'",
+            ),
+            (
+                "nino",
+                "nowcaster: 'nino' has weights to learn, so its name alone is not enough; give the path of a checkpoint",
+            ),
+        ],
+    )
+    def test_an_unknown_nowcaster(self, network, name, message):
+        optimizer = torch.optim.SGD(network.parameters())
+        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, name, total_steps=100)
