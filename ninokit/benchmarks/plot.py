@@ -62,7 +62,7 @@ def _draw_column(panels: Any, results: Results, x: _Axis, x_label: str) -> None:
         _draw_nowcasts(panel, results.runs, x)
         panel.grid(alpha=0.25)
         panel.margins(x=0.02)
-    _show_learnt_scores(score, results.runs)
+    _show_learnt_scores(score, results)
     score.axhline(results.config["target"], color="0.35", linestyle="--", linewidth=1, label=_target_label(results))
     score.set_xlabel(x_label)
     loss.set_title(f"against {x_label}", fontsize="medium")
@@ -109,12 +109,13 @@ def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
             panel.plot(marks[accepted], [0.02] * len(marks[accepted]), linestyle="", transform=edge, **style)
 
 
-def _show_learnt_scores(panel: Any, runs: Sequence[RunRecord]) -> None:
+def _show_learnt_scores(panel: Any, results: Results) -> None:
     """Start the axis where the runs are after a tenth of their evaluations: the end matters."""
-    early = min(run.points[len(run.points) // 10].score for run in runs)
-    best = max(point.score for run in runs for point in run.points)
-    room = 0.05 * (best - early)
-    panel.set_ylim(early - room, best + room)
+    early = min(run.points[len(run.points) // 10].score for run in results.runs)
+    best = max(point.score for run in results.runs for point in run.points)
+    highest = max(best, results.config["target"])
+    room = max(0.05 * (highest - early), 0.005)
+    panel.set_ylim(early - room, highest + room)
 
 
 def _legend_entries(panels: Any) -> tuple[list[Any], list[str]]:

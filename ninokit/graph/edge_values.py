@@ -64,7 +64,7 @@ def parameters_to_edges(graph: NeuralGraph, states: Mapping[str, Tensor], *, tap
     if taps < graph.max_taps:
         raise GraphError(f"taps: expected at least {graph.max_taps}, which the widest edge needs, got {taps}")
     context = _check_states(graph, states)
-    like = next(iter(states.values()))
+    like = states[next(iter(graph.parameters))]  # the states may hold buffers of other dtypes besides
     values = like.new_zeros(graph.num_edges + graph.num_nodes, taps, context)
     start = 0
     for block in graph.edges:

@@ -76,8 +76,9 @@ def laplacian_positions(graph: NeuralGraph, dim: int, seed: int = 0) -> Laplacia
     spaces = sorted(operator.eigenspaces(), key=lambda space: space.value)
     generator = np.random.default_rng(seed)
     columns, values = [_trivial(operator)], [0.0]
+    most = min(dim + 1, operator.num_nodes)
     for cluster in _clusters(spaces):
-        wanted = min(dim + 1 - sum(c.shape[1] for c in columns), sum(space.dimension for space in cluster))
+        wanted = min(most - sum(c.shape[1] for c in columns), sum(space.dimension for space in cluster))
         if cluster[0].value < _SAME_EIGENVALUE:
             wanted = min(wanted, sum(space.dimension for space in cluster) - 1)  # the trivial one is drawn already
         if wanted > 0:

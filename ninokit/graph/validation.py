@@ -61,7 +61,8 @@ def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> N
                 f"{block.src.name!r} ({block.src.size}) → {block.dst.name!r} ({block.dst.size}) in {block.groups} "
                 f"slices need {expected}"
             )
-        if any(stop > size for (_, stop), size in zip(view.window, shape, strict=True)):
+        fits = len(view.window) == len(shape)
+        if not fits or any(stop > size for (_, stop), size in zip(view.window, shape, strict=True)):
             raise GraphError(f"{name}: its view covers {view.window}, its shape is {tuple(shape)}")
 
 

@@ -61,10 +61,10 @@ class View:
         flat = [factor for axis in self.factors for factor in axis]
         for axis, (start, stop) in enumerate(self.window):
             tensor = tensor.narrow(lead + axis, start, stop - start)
-        split = tensor.view(*tensor.shape[:lead], *(size for _, size in flat))
+        split = tensor.view((*tensor.shape[:lead], *(size for _, size in flat)))  # tuples: a scalar has no axis
         order = [lead + i for label in LABELS for i, (name, _) in enumerate(flat) if name == label]
         ones = [lead + i for i, (name, _) in enumerate(flat) if name == "1"]
-        ordered = split.permute(*range(lead), *order, *ones)
+        ordered = split.permute((*range(lead), *order, *ones))
         sizes = (_size(self.factors, label) for label in LABELS)
         return ordered.view(*tensor.shape[:lead], *sizes)[..., self.taps[0] : self.taps[1]]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,8 +89,7 @@ def test_nowcasts_are_marked_where_they_happened_and_refused_ones_differ(draw, m
         make_run("nowcasting", 0, [0.1, 0.5, 0.9], seconds_a_step=0.2, refused=True),
     )
     marks = [
-        {line.get_label(): (line.get_marker(), line.get_xdata()) for line in axes.get_lines()}
-        for axes in figure.axes
+        {line.get_label(): (line.get_marker(), line.get_xdata()) for line in axes.get_lines()} for axes in figure.axes
     ]
     for axes, (accepted, refused) in zip(marks, [(100, 200), (20, 40)] * 2, strict=True):
         assert axes["nowcast accepted"] == ("|", [pytest.approx(accepted)])
@@ -101,9 +102,32 @@ def test_runs_that_never_learn_can_be_drawn(draw, make_run):
     assert _share(pixels, VERMILION) > 3e-4
 
 
+def test_runs_that_never_change_and_lie_on_the_target_can_be_drawn(draw, make_run):
+    pixels, _ = draw(make_run("baseline", 0, [0.8, 0.8]))
+    assert _share(pixels, BLUE) > 3e-4
+
+
+def test_losses_that_diverged_leave_a_gap(draw, make_run):
+    runs = [make_run("baseline", seed, [0.1, 0.2, 0.3]) for seed in range(2)]
+    diverged = tuple(
+        replace(point, train_loss=loss) for point, loss in zip(runs[1].points, (1.0, math.inf, math.nan), strict=True)
+    )
+    pixels, figure = draw(runs[0], replace(runs[1], points=diverged))
+    assert _share(pixels, BLUE) > 3e-4
+    assert not np.isfinite(figure.axes[0].get_lines()[1].get_ydata()[1:]).any()
+
+
+def test_a_target_that_was_never_reached_is_in_sight(draw, make_run):
+    _, figure = draw(make_run("baseline", 0, [0.1, 0.2, 0.3]))
+    assert figure.axes[2].get_ylim()[1] > 0.8
+
+
 def test_without_matplotlib_the_error_says_what_to_install(make_run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     results = Results({"task": "t", "nowcaster": "n", "target": 0.8}, {}, (make_run("baseline", 0, [0.1]),))
-    with pytest.raises(DependencyError, match=r'^the picture of a comparison needs the package \'matplotlib\'.*'
-                       r'pip install "ninokit\[benchmarks\]"$'):
+    with pytest.raises(
+        DependencyError,
+        match=r"^the picture of a comparison needs the package \'matplotlib\'.*"
+        r'pip install "ninokit\[benchmarks\]"$',
+    ):
         plot_results(results, tmp_path / "curves.png")

@@ -69,9 +69,7 @@ def test_score_is_the_share_of_correct_answers_over_several_batches(tiny):
     labels = torch.ones(5000, dtype=torch.int64)
     inputs = torch.tensor([[0.0, 1.0]]).repeat(5000, 1)
     inputs[-1] = torch.tensor([1.0, 0.0])
-    data = ClassificationData(
-        train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels
-    )
+    data = ClassificationData(train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
     assert tiny.evaluate(nn.Identity(), data) == 4999 / 5000
 
 
@@ -80,9 +78,7 @@ def test_evaluation_is_without_dropout_and_leaves_the_mode(tiny, training):
     model = nn.Dropout(p=1.0)
     model.train(training)
     inputs, labels = torch.eye(2), torch.tensor([0, 1])
-    data = ClassificationData(
-        train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels
-    )
+    data = ClassificationData(train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
     assert tiny.evaluate(model, data) == 1.0
     assert model.training is training
 

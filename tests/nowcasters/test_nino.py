@@ -120,7 +120,9 @@ def test_permuted_neurons_are_predicted_permuted(cnn, nino, history_of):
 
 def test_positions_tell_equal_neurons_apart(nino):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    history = {name: torch.arange(5.0).view(-1, *[1] * p.ndim).expand(5, *p.shape) for name, p in model.named_parameters()}
+    history = {
+        name: torch.arange(5.0).view(-1, *[1] * p.ndim).expand(5, *p.shape) for name, p in model.named_parameters()
+    }
     prediction = dict(nino.forecast(ninokit.encode(model), history, 40))
     assert len(prediction["0.weight"][:, 0].unique()) == 4
 

@@ -420,7 +420,8 @@ class TestBadSettings:
             ),
             (
                 "nino",
-                "nowcaster: 'nino' has weights to learn, so its name alone is not enough; give the path of a checkpoint",
+                "nowcaster: 'nino' has weights to learn, so its name alone is not enough; give the path of a "
+                "checkpoint",
             ),
         ],
     )

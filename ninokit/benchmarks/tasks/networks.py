@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 
@@ -28,9 +29,9 @@ def vision_cnn(channels: int) -> nn.Sequential:
         channels: of an image: 1 for grey, 3 for colour.
 
     Returns:
-        A network from (B, channels, height, width) to (B, 10).
+        A network from (B, channels, height, width) to (B, 10), with channels last in memory, which is faster.
     """
-    return nn.Sequential(
+    network = nn.Sequential(
         nn.Conv2d(channels, 16, 3, stride=2),
         nn.ReLU(),
         nn.Conv2d(16, 32, 3, padding="same"),
@@ -41,3 +42,4 @@ def vision_cnn(channels: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(32, 10),
     )
+    return network.to(memory_format=torch.channels_last)

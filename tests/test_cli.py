@@ -1,0 +1,127 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from ninokit.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ninokit {metadata.version('ninokit')}\n"
+
+
+def test_tasks_are_listed_with_target_and_description(capsys):
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "fm16         target 0.895  FashionMNIST, 3-layer CNN (published FM-16)" in "\n".join(lines)
+    assert {line.split()[0] for line in lines} >= {"mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"}
+
+
+def test_encode_a_task(capsys):
+    assert main(["encode", "task:digits_mlp"]) == 0
+    assert capsys.readouterr().out.startswith("neural graph: 108 neurons in 5 groups")
+
+
+@pytest.fixture
+def _factories(tmp_path, monkeypatch):
+    (tmp_path / "cli_test_factories.py").write_text(
+        "from torch import nn\n"
+        "def network():\n    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+        "def number():\n    return 7\n"
+        "constant = 7\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("cli_test_factories", None)
+
+
+@pytest.mark.usefixtures("_factories")
+def test_encode_a_factory_in_the_current_folder(capsys):
+    assert main(["encode", "cli_test_factories:network"]) == 0
+    assert "26 parameters" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_factories")
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("network", "encode: expected task:NAME or package.module:callable; got 'network'"),
+        (":network", "encode: expected task:NAME or package.module:callable; got ':network'"),
+        ("cli_test_absent:network", "encode: cli_test_absent:network can't be imported: No module named"),
+        ("cli_test_factories:absent", "encode: cli_test_factories:absent can't be imported: module"),
+        ("cli_test_factories:constant", "encode: cli_test_factories:constant must be callable; got a int"),
+        (
+            "cli_test_factories:number",
+            "encode: cli_test_factories:number must return a torch.nn.Module; got a int",
+        ),
+        ("task:absent", "no task is called 'absent'. Known tasks: "),
+    ],
+)
+def test_encode_refuses(capsys, source, message):
+    assert main(["encode", source]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"ninokit: {message}")
+    assert "Traceback" not in captured.err
+
+
+def test_compare_with_a_file_and_settings(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    out, file = tmp_path / "out", tmp_path / "settings.yaml"
+    file.write_text("task: digits_mlp\nseeds: [1]\ntotal_steps: 5000\n")
+    settings = [f"out={out}", "total_steps=20", "eval_every=10", "period=10", "target=0.05"]
+    assert main(["compare", "--config", str(file), *settings]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# digits_mlp: AdamW with and without nowcasting by linefit\n")
+    assert "|    1 |             10 |               10 |   0 % |" in printed
+    assert printed.endswith(f"Written to {out}: results.json, summary.md, curves.png\n")
+    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "results.json", "summary.md"]
+
+
+def test_compare_refuses_before_it_makes_a_folder(capsys, tmp_path):
+    assert main(["compare", f"out={tmp_path / 'out'}", "perido=3"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "ninokit: the command line: unknown setting 'perido'. Did you mean 'period'?"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_program_reports_without_a_traceback():
+    command = [sys.executable, "-c", "import sys; from ninokit.cli import main; sys.exit(main())", "compare", "task=x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("ninokit: no task is called 'x'.")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_is_required(capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main([])
+    assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["-v"], logging.INFO)])
+def test_verbosity(flags, level):
+    logging.getLogger().handlers.clear()
+    main([*flags, "tasks"])
+    assert logging.getLogger().level == level
