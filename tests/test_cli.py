@@ -22,7 +22,7 @@ def _logging_as_before():
 
 
 def test_version(capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out == f"ninokit {metadata.version('ninokit')}\n"
 
@@ -115,7 +115,7 @@ def test_the_installed_program_reports_without_a_traceback():
 
 
 def test_a_command_is_required(capsys):
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main([])
     assert "COMMAND" in capsys.readouterr().err
 

@@ -15,7 +15,6 @@ from ninokit.graph import NeuralGraph, laplacian_positions
 from ninokit.graph.edge_values import edge_endpoints
 
 TOLERANCE = 1e-4  # they are in single precision
-SPECTRUM = 1e-3  # and their last one or two columns are less exact for bert and vit
 
 
 def golden(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
@@ -23,12 +22,14 @@ def golden(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
         return json.loads((folder / "goldens" / f"{name}.json").read_text()), dict(file)
 
 
-def check_eigenvectors(operator: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Unit, orthogonal eigenvectors of the smallest non-trivial eigenvalues; returns these."""
+def check_eigenvectors(operator: np.ndarray, positions: np.ndarray, sure: int = 8) -> np.ndarray:
+    """Unit, orthogonal eigenvectors, `sure` of them of the smallest non-trivial eigenvalues; returns the values."""
     np.testing.assert_allclose(positions.T @ positions, np.eye(8), atol=TOLERANCE)
     values = (positions * (operator @ positions)).sum(0)
     np.testing.assert_allclose(operator @ positions, positions * values, atol=TOLERANCE)
-    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(operator)[1:9], atol=SPECTRUM)
+    spectrum = np.linalg.eigvalsh(operator)[1:]
+    np.testing.assert_allclose(np.sort(values)[:sure], spectrum[:sure], atol=TOLERANCE)
+    assert np.abs(spectrum - values[:, None]).min(1).max() < 2 * TOLERANCE
     return values
 
 
@@ -43,7 +44,10 @@ def test_published_positions_are_of_the_published_graph_without_self_loops(name,
     for a, b in zip(src, dst, strict=True):
         if a != b:
             matrix[a, b] = matrix[b, a] = 1
-    check_eigenvectors(laplacian(matrix), arrays["pos"].astype(np.float64))
+    # The publisher's solver missed the second vector of a double eigenvalue: bert's eighth is the ninth (0.774 instead
+    # of 0.766), vit's a mixture of both.
+    sure = 7 if name in {"bert", "vit"} else 8
+    check_eigenvectors(laplacian(matrix), arrays["pos"].astype(np.float64), sure)
 
 
 def network(name: str) -> nn.Module:
