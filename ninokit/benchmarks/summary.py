@@ -180,6 +180,6 @@ def _cost(cost: Cost | None, style: str) -> str:
 def _percent(saving: Saving | None) -> str:
     if saving is None:
         return _NOTHING
-    # Nine decimals take away what binary fractions add: 1 - 0.47 is a little below 0.53.
+    # Nine decimals take away what binary fractions add: 100 * 0.29 is a little below 29.
     percent = round(100 * saving.share, 9)
     return f"{saving.bound.strip('=')}{_ROUNDING[saving.bound](percent)} %"

@@ -15,6 +15,9 @@ __all__ = ["NORMS", "ChainBuilder"]
 
 NORMS: tuple[type[nn.Module], ...] = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.RMSNorm)
 
+# A norm of channels tells that positions stand beside them, also where no convolution came before.
+_NORM_DIMS: dict[type, int] = {nn.BatchNorm2d: 2, nn.BatchNorm3d: 3, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
+
 
 class ChainBuilder:
     """A neural graph grown layer by layer along a chain.
@@ -50,7 +53,8 @@ class ChainBuilder:
 
     def flatten(self) -> None:
         """Merge the neurons and the positions beside them, in the order in which they lie in memory."""
-        self._flattened = "(neuron tap)" if self.spatial_dims else "(tap neuron)"
+        if self._flattened is None:  # flattening again changes nothing
+            self._flattened = "(neuron tap)" if self.spatial_dims else "(tap neuron)"
         self.spatial_dims = 0
 
     def linear(self, name: str, layer: nn.Linear) -> None:
@@ -108,6 +112,7 @@ class ChainBuilder:
         Raises:
             UnsupportedModelError: if its scale is not one number a neuron (and position).
         """
+        self.spatial_dims = _NORM_DIMS.get(type(norm), self.spatial_dims)
         weight = norm.weight
         if not isinstance(weight, Tensor):  # a norm without parameters
             return

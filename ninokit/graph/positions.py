@@ -70,7 +70,7 @@ def laplacian_positions(graph: NeuralGraph, dim: int, seed: int = 0) -> Laplacia
         >>> import torch, ninokit
         >>> graph = ninokit.encode(torch.nn.Linear(3, 2))
         >>> laplacian_positions(graph, 2).values.round(decimals=6)
-        tensor([0.5000, 1.0000], dtype=torch.float64)
+        tensor([1., 1.], dtype=torch.float64)
     """
     operator = _Operator.of(graph)
     spaces = sorted(operator.eigenspaces(), key=lambda space: space.value)

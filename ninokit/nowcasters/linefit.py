@@ -19,7 +19,8 @@ class LineFit(Nowcaster):
 
     Args:
         context: number of past states, at least 2.
-        max_horizon: how far it may look ahead. A line soon leaves the curve, so it is short.
+        max_horizon: how far it may look ahead, at least 1. A line soon leaves the curve: on the MNIST-1D tasks 1 to 3
+            helped or did no harm, 5 and more did harm.
 
     Raises:
         ConfigError: if context or horizon are out of range.
@@ -27,13 +28,13 @@ class LineFit(Nowcaster):
     Example:
         >>> import torch
         >>> history = {"weight": torch.arange(5.0)[:, None]}  # one weight that grows by 1 from state to state
-        >>> dict(LineFit().forecast(None, history, horizon=3))
-        {'weight': tensor([7.])}
+        >>> dict(LineFit().forecast(None, history, horizon=2))
+        {'weight': tensor([6.])}
     """
 
     needs_graph = False
 
-    def __init__(self, context: int = 5, max_horizon: int = 5) -> None:
+    def __init__(self, context: int = 5, max_horizon: int = 2) -> None:
         if context < 2 or max_horizon < 1:
             raise ConfigError(
                 f"LineFit: expected context ≥ 2 and max_horizon ≥ 1, got context={context}, max_horizon={max_horizon}"

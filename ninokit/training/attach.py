@@ -77,7 +77,7 @@ def attach(
         ...     model(torch.ones(8, 3)).square().mean().backward()
         ...     _ = optimizer.step()
         >>> [(event.step, event.horizon) for event in nowcasting.events]
-        [(10, 5), (20, 3), (30, 2)]
+        [(10, 2), (20, 2), (30, 1)]
     """
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)

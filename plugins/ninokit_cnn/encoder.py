@@ -83,7 +83,7 @@ def _add(chain: ChainBuilder, step: ChainStep) -> None:
         chain.flatten()
     elif _pools_all_positions(step, chain.spatial_dims):
         chain.spatial_dims = 0
-    elif not (is_elementwise(step) or isinstance(step.module, _POOLING) or step.name in _POOLING_FUNCTIONS):
+    elif not (is_elementwise(step) or _pools(step)):
         raise UnsupportedModelError(f"{step.name!r} is no step of a plain convolutional chain")
 
 
@@ -97,6 +97,11 @@ def _convolution(chain: ChainBuilder, name: str, layer: _ConvNd) -> None:
     axes = f"(group src) dst{taps}" if transposed else f"(group dst) src{taps}"
     chain.layer(name, layer, EdgeKind.CONVOLUTION, sources, layer.out_channels, axes, layer.groups)
     chain.spatial_dims = dims
+
+
+def _pools(step: ChainStep) -> bool:
+    """Whether a step pools, pads or resizes the positions of each channel."""
+    return step.name in _POOLING_FUNCTIONS if step.module is None else isinstance(step.module, _POOLING)
 
 
 def _pools_all_positions(step: ChainStep, spatial_dims: int) -> bool:

@@ -98,14 +98,11 @@ def test_table(make_run):
 
 
 @pytest.mark.parametrize(
-    ("reached_at", "shown"),
-    [(47, "≥53 %"), (46, "≥54 %"), (465, None)],
+    ("total", "reached_at", "shown"),
+    # 53.5 % is at least 53 %; and 29 % is at least 29 %, though 100·(1 - 71/100) is below 29 in binary fractions.
+    [(100, 47, "≥53 %"), (1000, 465, "≥53 %"), (100, 71, "≥29 %")],
 )
-def test_a_lower_bound_is_rounded_down(make_run, reached_at, shown):
-    if shown is None:  # 1 - 465/1000 = 53.5 %
-        total, shown = 1000, "≥53 %"
-    else:
-        total = 100
+def test_a_lower_bound_is_rounded_down(make_run, total, reached_at, shown):
     runs = [
         make_run("baseline", 0, [0.1] * total),
         make_run("nowcasting", 0, [0.1] * (reached_at - 1) + [0.9] * (total - reached_at + 1)),

@@ -55,6 +55,12 @@ def test_batches_do_not_depend_on_the_global_random_state(tiny):
         assert torch.equal(next(second)[0], expected)
 
 
+def test_batches_leave_the_global_random_state(tiny):
+    before = torch.get_rng_state()
+    list(islice(batches(tiny.load_data(None), 16, seed=5), 12))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_batches_differ_between_seeds(tiny):
     data = tiny.load_data(None)
     assert not torch.equal(next(batches(data, 16, 0))[0], next(batches(data, 16, 1))[0])

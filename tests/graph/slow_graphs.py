@@ -67,20 +67,13 @@ def sequential_edges(layers: nn.Sequential) -> set[tuple[str, int, str, int, tup
                 for j in range(layer.in_features):
                     found.add((before, j, name, i, (layer.weight[i, j].item(),)))
             before = name
-        elif isinstance(layer, nn.modules.conv._ConvTransposeNd):
-            outs, ins = layer.out_channels // layer.groups, layer.in_channels // layer.groups
-            for part in range(layer.groups):
-                for i in range(outs):
-                    for j in range(ins):
-                        taps = tuple(layer.weight[part * ins + j, i].flatten().tolist())
-                        found |= set(_pieces(before, part * ins + j, name, part * outs + i, taps))
-            before = name
         elif isinstance(layer, nn.modules.conv._ConvNd):
             outs, ins = layer.out_channels // layer.groups, layer.in_channels // layer.groups
             for part in range(layer.groups):
                 for i in range(outs):
                     for j in range(ins):
-                        taps = tuple(layer.weight[part * outs + i, j].flatten().tolist())
+                        at = (part * ins + j, i) if layer.transposed else (part * outs + i, j)
+                        taps = tuple(layer.weight[at].flatten().tolist())
                         found |= set(_pieces(before, part * ins + j, name, part * outs + i, taps))
             before = name
         elif isinstance(getattr(layer, "weight", None), torch.Tensor):  # a norm

@@ -122,7 +122,9 @@ def test_wrong_shape_names_parameter_shape_and_groups():
         builder.edges(EdgeKind.LINEAR, inputs, outputs, parameter="weight", axes="dst src")
     with refusal("weight on the edges 'input' (4) → 'output' (2): axes '' name 0 axes, but the shape (2, 3) has 2"):
         builder.edges(EdgeKind.LINEAR, inputs, outputs, parameter="weight")
-    with refusal("bias on the edges 'bias' (1) → 'input' (4): shape (2,) read as 'dst' has size 2 in 'dst', expected 4"):
+    with refusal(
+        "bias on the edges 'bias' (1) → 'input' (4): shape (2,) read as 'dst' has size 2 in 'dst', expected 4"
+    ):
         builder.vector(EdgeKind.BIAS, inputs, parameter="bias")
 
 

@@ -51,8 +51,8 @@ def test_two_layers():
     assert view.num_nodes() == 8
     assert view.num_edges() == 6 + 3 + 3 + 1 + 8
     src, dst = view.edges(order="eid")
-    assert src.tolist() == [0, 1, 0, 1, 0, 1] + [5, 5, 5] + [2, 3, 4] + [7] + list(range(8))
-    assert dst.tolist() == [2, 2, 3, 3, 4, 4] + [2, 3, 4] + [6, 6, 6] + [6] + list(range(8))
+    assert src.tolist() == [*[0, 1, 0, 1, 0, 1], *[5, 5, 5], *[2, 3, 4], 7, *range(8)]
+    assert dst.tolist() == [*[2, 2, 3, 3, 4, 4], *[2, 3, 4], *[6, 6, 6], 6, *range(8)]
     assert view.edata["kind"].tolist() == [1] * 6 + [2] * 3 + [1] * 3 + [2] + [13] * 8
     assert view.edata["block"].tolist() == [0] * 6 + [1] * 3 + [2] * 3 + [3] + [-1] * 8
     assert view.ndata["group"].tolist() == [0, 0, 1, 1, 1, 2, 3, 4]
@@ -76,8 +76,8 @@ def test_structural_edges_and_taps():
     assert view.edata["kind"].bincount(minlength=14).tolist() == [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 2, 2, 0, 5]
     feature = view.edata["feature"][:, :, 0]
     kernels = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
-    ones, twos = [[1, 0, 0, 0, 0]] * 4, [[2, 0, 0, 0, 0]] * 5
-    assert feature.tolist() == [[*taps, 0, 0] for taps in kernels] + ones + twos
+    rows = [*kernels, *[[1, 0, 0]] * 4, *[[2, 0, 0]] * 5]
+    assert feature.tolist() == [[*taps, 0, 0] for taps in rows]
 
 
 @needs_dgl

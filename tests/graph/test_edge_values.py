@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -144,7 +145,7 @@ def test_blocks_equal_the_loops(case):
 @given(st.lists(st.integers(1, 7), min_size=2, max_size=5), st.booleans(), st.booleans())
 def test_perceptrons_round_trip(sizes, bias, norm):
     layers = []
-    for first, second in zip(sizes, sizes[1:], strict=False):
+    for first, second in itertools.pairwise(sizes):
         layers += [nn.Linear(first, second, bias), nn.BatchNorm1d(second) if norm else nn.Identity(), nn.ReLU()]
     model = nn.Sequential(*layers)
     graph = ninokit.encode(model)

@@ -145,11 +145,11 @@ def test_seed_is_reproducible():
 def test_drawing_leaves_the_global_generators_alone():
     graph = chain()
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002 the global generator is the point
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
     laplacian_positions(graph, 8)
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before[1])
 
 
 def test_equal_neurons_are_told_apart():

@@ -17,7 +17,9 @@ def small_graph() -> NeuralGraph:
     """Linear(3, 4), Linear(4, 2) with a residual diagonal from its middle to a second middle."""
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 2))
     builder = GraphBuilder(model)
-    inputs, first, second, outputs = (builder.neurons(name, size) for name, size in zip("abcd", (3, 4, 4, 2), strict=True))
+    inputs, first, second, outputs = (
+        builder.neurons(name, size) for name, size in zip("abcd", (3, 4, 4, 2), strict=True)
+    )
     builder.edges(EdgeKind.LINEAR, inputs, first, parameter="0.weight", axes="dst src")
     builder.vector(EdgeKind.BIAS, first, parameter="0.bias")
     builder.edges(EdgeKind.LINEAR, first, second, parameter="1.weight", axes="dst src")

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-import torch.nn.functional as F
 from neuron_permutations import check_invariance, draw_permutations, permute_model, randomise
 from torch import Tensor, nn
+from torch.nn import functional
 
 import ninokit
 from ninokit.errors import ArchitectureError, UnsupportedModelError
@@ -31,9 +31,9 @@ class Custom(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 3))
 
     def forward(self, x: Tensor, unused: Tensor | None = None) -> Tensor:
-        x = F.gelu(self.norm(self.first(x)))
-        x = F.dropout(torch.tanh(self.second(x)).relu_(), 0.2, self.training).contiguous()
-        return F.log_softmax(self.head(x), dim=-1)
+        x = functional.gelu(self.norm(self.first(x)))
+        x = functional.dropout(torch.tanh(self.second(x)).relu_(), 0.2, self.training).contiguous()
+        return functional.log_softmax(self.head(x), dim=-1)
 
 
 NETWORKS = {
@@ -53,7 +53,9 @@ NETWORKS = {
     "softmax inside": (lambda: nn.Sequential(nn.Linear(5, 8), nn.Softmax(1), nn.Linear(8, 3)), (4, 5)),
     "sequence": (lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)), (2, 6, 5)),
     "flatten a sequence": (
-        lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6, 7), nn.ReLU(), nn.Linear(7, 3)),
+        lambda: nn.Sequential(
+            nn.Linear(5, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6, 7), nn.ReLU(), nn.Linear(7, 3)
+        ),
         (4, 6, 5),
     ),
     "norm after flattening": (
@@ -173,9 +175,7 @@ def test_wrong_graph_is_found_out():
     """The invariance tests can fail: the same network with the flattening the other way round."""
     model = randomise(NETWORKS["flatten a sequence"][0]())
     builder = GraphBuilder(model)
-    inputs, hidden, second, outputs = (
-        builder.neurons(name, n) for name, n in [("i", 5), ("h", 8), ("s", 7), ("o", 3)]
-    )
+    inputs, hidden, second, outputs = (builder.neurons(name, n) for name, n in [("i", 5), ("h", 8), ("s", 7), ("o", 3)])
     builder.edges(EdgeKind.LINEAR, inputs, hidden, parameter="0.weight", axes="dst src")
     builder.vector(EdgeKind.BIAS, hidden, parameter="0.bias")
     builder.edges(EdgeKind.LINEAR, hidden, second, parameter="3.weight", axes="dst (src tap)")  # it is (tap src)
@@ -273,12 +273,18 @@ DECLINED = [
     (weight_normed, "0.weight is computed from other parameters"),
     (wide_norm, "1: LayerNorm over more than the neurons"),
     (reshaped, "'1' is no layer, norm or activation of a multilayer perceptron"),
-    (lambda: nn.Sequential(nn.Linear(3, 2), nn.PReLU()), "'1' is no layer, norm or activation of a multilayer perceptron"),
+    (
+        lambda: nn.Sequential(nn.Linear(3, 2), nn.PReLU()),
+        "'1' is no layer, norm or activation of a multilayer perceptron",
+    ),
     (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2, 8)),
         "'1' is no layer, norm or activation of a multilayer perceptron",
     ),
-    (lambda: nn.Sequential(nn.Linear(4, 4), nn.Softmax2d()), "'1' is no layer, norm or activation of a multilayer perceptron"),
+    (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Softmax2d()),
+        "'1' is no layer, norm or activation of a multilayer perceptron",
+    ),
 ]
 
 

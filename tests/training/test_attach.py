@@ -24,7 +24,9 @@ class TestJump:
         model = nn.Linear(3, 2).double()
         start = parameters_of(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-        nowcasting = ninokit.attach(optimizer, model, "linefit", period=20, total_steps=100, horizons=[3])
+        nowcasting = ninokit.attach(
+            optimizer, model, ninokit.nowcasters.LineFit(max_horizon=3), period=20, total_steps=100, horizons=[3]
+        )
         for _ in range(20):
             optimizer.zero_grad()
             (model.weight.sum() + 2 * model.bias.sum()).backward()  # gradients 1 and 2 at every step
@@ -382,7 +384,7 @@ class TestBadSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"horizons": [6]}, "horizons: expected at most 5, the nowcaster's, got 6"),
+            ({"horizons": [3]}, "horizons: expected at most 2, the nowcaster's, got 3"),
             ({"period": 3}, "period: expected at least 5 steps, one a state of the context, got 3"),
             ({"period": 0}, "period: expected at least 5 steps, one a state of the context, got 0"),
             ({"total_steps": 0}, "total_steps: expected at least 1, got 0"),

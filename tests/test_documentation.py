@@ -1,0 +1,66 @@
+"""Every example that the documentation shows runs."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ninokit
+import ninokit_cnn
+import ninokit_mlp
+
+ROOT = Path(__file__).parent.parent
+
+
+def modules() -> list[str]:
+    packages = [ninokit, ninokit_mlp, ninokit_cnn]
+    found = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    return [package.__name__ for package in packages] + found
+
+
+def code_blocks(path: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_there_are_docstring_examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    examples = [e for name in modules() for t in finder.find(importlib.import_module(name)) for e in t.examples]
+    assert len(examples) > 20
+
+
+def test_the_readmes_first_example():
+    scope: dict[str, object] = {}
+    exec(code_blocks("README.md")[0], scope)
+    assert isinstance(scope["nowcasting"], ninokit.Nowcasting)
+
+
+def test_the_plugin_guides_architecture(monkeypatch):
+    scope: dict[str, object] = {}
+    exec(code_blocks("docs/plugins.md")[0], scope)
+    registry = ninokit.plugins.Registry(strict=True)
+    registry.register(type("Plugin", (), {"ninokit_architectures": staticmethod(scope["ninokit_architectures"])}), "s")
+    monkeypatch.setattr("ninokit.plugins.registry", lambda: registry)
+
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Linear(16, 32)
+            self.head = nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.mix(torch.cat([x, x.roll(1, -1)], dim=-1))))
+
+    graph = ninokit.encode(Shifted())
+    assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
+    assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]

@@ -1,0 +1,368 @@
+"""The registry of plugins, and what importing ninokit does and offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import ninokit
+from ninokit import plugins
+from ninokit.architectures import Architecture
+from ninokit.errors import PluginError
+from ninokit.plugins import Registry
+from ninokit.training.events import NowcastEvent
+
+EVENT = NowcastEvent(step=10, horizon=3, accepted=True, reason="", seconds=0.1)
+
+
+def family(name: str) -> Architecture:
+    return Architecture(name, f"family {name}", lambda _: False, lambda model, example_inputs: None)
+
+
+def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
+    return SimpleNamespace(**{name: ninokit.hookimpl(function) for name, function in hooks.items()})
+
+
+def offering(*names: str) -> SimpleNamespace:
+    offered = [family(name) for name in names]
+    return plugin(ninokit_architectures=lambda: offered)
+
+
+class Entry:
+    """An entry point of a distribution that is not installed."""
+
+    def __init__(self, name: str, content: object, distribution: str | None = "stranger", version: str = "1.2") -> None:
+        self.name, self.content = name, content
+        self.dist = distribution and SimpleNamespace(name=distribution, version=version)
+
+    def load(self) -> object:
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+
+@pytest.fixture
+def discover(monkeypatch, caplog):
+    """Discover a registry from these entry points alone."""
+    monkeypatch.delenv(plugins.STRICT, raising=False)
+    monkeypatch.delenv(plugins.LOAD, raising=False)
+    caplog.set_level(logging.WARNING, logger="ninokit")
+
+    def run(*entries: object) -> Registry:
+        def entry_points(*, group: str) -> list[object]:
+            assert group == "ninokit"
+            return list(entries)
+
+        monkeypatch.setattr(metadata, "entry_points", entry_points)
+        return Registry.discover()
+
+    return run
+
+
+def installed() -> list[metadata.EntryPoint]:
+    return list(metadata.entry_points(group="ninokit"))
+
+
+def test_built_in_plugins_come_through_the_public_door(discover, caplog):
+    found = discover(*installed())
+    assert {"mlp", "cnn"} <= set(found.architectures())
+    assert {"linefit", "wnn", "nino"} <= set(found.nowcasters())
+    assert found.tasks()
+    assert not caplog.messages
+    builtin = {entry.name for entry in installed() if entry.dist.name == "ninokit"}
+    assert {"mlp", "cnn", "nowcasters", "tasks"} <= builtin
+
+
+def test_built_in_plugins_are_faultless_in_a_strict_registry(discover, monkeypatch):
+    entries = installed()
+    monkeypatch.setenv("NINOKIT_STRICT_PLUGINS", "1")
+    found = discover(*entries)
+    assert found.architectures()
+    assert found.nowcasters()
+    assert found.tasks()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_third_party_families_are_asked_first(discover, order):
+    strangers = [Entry("zzz", offering("theirs")), Entry("aaa", offering("others"), "another")]
+    found = discover(*(strangers + [e for e in installed() if e.name in {"mlp", "cnn"}])[::order])
+    names = list(found.architectures())
+    assert set(names[:2]) == {"theirs", "others"}
+    assert set(names[2:]) == {"mlp", "cnn"}
+
+
+def test_order_does_not_depend_on_the_order_of_installation(discover):
+    entries = [Entry(name, offering(name)) for name in "bca"] + [Entry("mlp", offering("mlp"), "ninokit")]
+    assert list(discover(*entries).architectures()) == list(discover(*entries[::-1]).architectures())
+
+
+def test_third_party_may_replace_a_built_in_name(discover, caplog):
+    theirs = offering("mlp")
+    found = discover(*installed(), Entry("theirs", theirs, "stranger", "3.1"))
+    assert found.architectures()["mlp"].description == "family mlp"
+    version = metadata.version("ninokit")
+    assert caplog.messages == [
+        f"left out: architecture 'mlp' of ninokit {version}: stranger 3.1 has one of that name already; kept"
+    ]
+
+
+def test_hooks_are_called_once(discover):
+    calls = []
+
+    def architectures() -> list[Architecture]:
+        calls.append(1)
+        return [family("theirs")]
+
+    found = discover(Entry("theirs", plugin(ninokit_architectures=architectures)))
+    assert not calls
+    first, second = found.architectures(), found.architectures()
+    assert first["theirs"] is second["theirs"]
+    assert len(calls) == 1
+
+
+def fails() -> None:
+    raise ValueError("out of order")
+
+
+def unknown_argument(model: object) -> list[Architecture]:
+    return []
+
+
+FAULTS = {
+    "import": (
+        ModuleNotFoundError("No module named 'flax'"),
+        "plugin 'theirs' of stranger 1.2: ModuleNotFoundError: No module named 'flax'",
+    ),
+    "hook": (
+        plugin(ninokit_architectures=fails),
+        "ninokit_architectures of stranger 1.2: ValueError: out of order",
+    ),
+    "signature": (
+        plugin(ninokit_architectures=unknown_argument),
+        re.compile(
+            r"plugin 'theirs' of stranger 1\.2: PluginValidationError: .*ninokit_architectures.*\{'model'\}.*",
+            re.DOTALL,
+        ),
+    ),
+    "unknown hook": (
+        plugin(ninokit_architecture=fails),
+        re.compile(
+            r"plugin 'theirs' of stranger 1\.2: PluginValidationError: unknown hook 'ninokit_architecture'.*", re.DOTALL
+        ),
+    ),
+}
+
+
+def matches(message: str, expected: str | re.Pattern[str]) -> bool:
+    return message == expected if isinstance(expected, str) else bool(expected.fullmatch(message))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_broken_plugin_is_left_out_with_one_warning(discover, caplog, name):
+    content, expected = FAULTS[name]
+    found = discover(Entry("theirs", content), Entry("good", offering("good"), "kind"), *installed())
+    assert {"good", "mlp", "cnn"} <= set(found.architectures())
+    (message,) = caplog.messages
+    assert message.startswith("left out: ")
+    assert matches(message.removeprefix("left out: "), expected)
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_strict_registry_raises(discover, monkeypatch, name):
+    content, expected = FAULTS[name]
+    monkeypatch.setenv("NINOKIT_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError) as caught:
+        discover(Entry("theirs", content)).architectures()
+    assert matches(str(caught.value), expected)
+    assert caught.value.__cause__ is not None
+
+
+def test_strict_registry_raises_for_a_name_of_two(discover, monkeypatch):
+    monkeypatch.setenv("NINOKIT_STRICT_PLUGINS", "1")
+    found = discover(Entry("a", offering("same"), "first"), Entry("b", offering("same"), "second"))
+    message = "architecture 'same' of first 1.2: second 1.2 has one of that name already; kept"
+    with pytest.raises(PluginError, match=f"^{re.escape(message)}$"):
+        found.architectures()
+
+
+@pytest.mark.parametrize("value", ["0", "", "no"])
+def test_only_one_means_strict(discover, monkeypatch, value):
+    monkeypatch.setenv("NINOKIT_STRICT_PLUGINS", value)
+    assert discover(Entry("theirs", ImportError("gone"))).architectures() == {}
+
+
+def test_two_nowcasters_of_one_name(discover, caplog):
+    first, second = type("First", (), {}), type("Second", (), {})
+    found = discover(
+        Entry("a", plugin(ninokit_nowcasters=lambda: {"same": first, "own": first}), "one"),
+        Entry("b", plugin(ninokit_nowcasters=lambda: {"same": second}), "two"),
+    )
+    assert found.nowcasters() == {"same": second, "own": first}
+    assert caplog.messages == ["left out: nowcaster 'same' of one 1.2: two 1.2 has one of that name already; kept"]
+
+
+def test_two_tasks_of_one_name(discover, caplog):
+    first, second = SimpleNamespace(name="same"), SimpleNamespace(name="same")
+    found = discover(
+        Entry("a", plugin(ninokit_tasks=lambda: [first]), "one"),
+        Entry("b", plugin(ninokit_tasks=lambda: [second]), "two"),
+    )
+    assert found.tasks()["same"] is second
+    assert caplog.messages == ["left out: task 'same' of one 1.2: two 1.2 has one of that name already; kept"]
+
+
+def test_two_entry_points_of_one_name(discover, caplog):
+    found = discover(Entry("same", offering("one"), "one"), Entry("same", offering("two"), "two"))
+    assert list(found.architectures()) == ["one"]
+    (message,) = caplog.messages
+    assert message.startswith("left out: plugin 'same' of two 1.2: ValueError: Plugin name already registered: same=")
+
+
+@pytest.mark.xfail(strict=True, reason="the refusal of the second name takes the first out too")
+def test_two_entry_points_of_one_module(discover, caplog):
+    shared = offering("shared")
+    found = discover(Entry("a", shared), Entry("b", shared))
+    assert list(found.architectures()) == ["shared"]
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="a failing hook is called, and warned of, at every look-up")
+def test_broken_hook_is_warned_of_once(discover, caplog):
+    found = discover(Entry("theirs", plugin(ninokit_architectures=fails)))
+    found.architectures()
+    found.architectures()
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="what a hook returned is not checked")
+@pytest.mark.parametrize("offer", [None, [SimpleNamespace()], family("lone")])
+def test_hook_that_returns_something_else_is_left_out(discover, caplog, offer):
+    found = discover(Entry("theirs", plugin(ninokit_architectures=lambda: offer)), Entry("good", offering("good")))
+    assert list(found.architectures()) == ["good"]
+    (message,) = caplog.messages
+    assert message.startswith("left out: ninokit_architectures of stranger 1.2: ")
+
+
+def test_entry_point_without_distribution(discover, caplog):
+    discover(Entry("odd", ImportError("gone"), None))
+    assert caplog.messages == ["left out: plugin 'odd' of unknown ?: ImportError: gone"]
+
+
+@pytest.mark.parametrize(
+    ("value", "loaded"),
+    [("a", {"a"}), ("a,c", {"a", "c"}), (" a , b ", {"a", "b"}), ("", set()), (" , ", set()), ("a,b,c", set("abc"))],
+)
+def test_chosen_plugins_are_loaded_alone(discover, monkeypatch, caplog, value, loaded):
+    monkeypatch.setenv("NINOKIT_LOAD_PLUGINS", value)
+    found = discover(*(Entry(name, offering(name)) for name in "abc"))
+    assert set(found.architectures()) == loaded
+    assert not caplog.messages
+
+
+def test_plugins_that_are_not_chosen_are_not_imported(discover, monkeypatch, caplog):
+    monkeypatch.setenv("NINOKIT_LOAD_PLUGINS", "good")
+    assert list(discover(Entry("bad", ImportError("gone")), Entry("good", offering("good"))).architectures()) == [
+        "good"
+    ]
+    assert not caplog.messages
+
+
+def test_chosen_plugin_that_does_not_exist(discover, monkeypatch, caplog):
+    monkeypatch.setenv("NINOKIT_LOAD_PLUGINS", "a,nothing")
+    assert set(discover(Entry("a", offering("a"))).architectures()) == {"a"}
+    assert caplog.messages == ["NINOKIT_LOAD_PLUGINS names ['nothing'], which no installed distribution announces"]
+
+
+def test_registering_by_hand():
+    found = Registry(strict=True)
+    assert found.architectures() == {}
+    found.register(offering("first"), "one")
+    found.register(offering("second"), "two")
+    assert list(found.architectures()) == ["second", "first"]
+    message = "^plugin 'one' of registered by hand: ValueError: Plugin name already registered: one="
+    with pytest.raises(PluginError, match=message):
+        found.register(offering("third"), "one")
+    assert list(found.architectures()) == ["second", "first"]
+
+
+def test_observers_are_told(discover):
+    seen = []
+
+    def observer(event: NowcastEvent) -> None:
+        seen.append(event)
+
+    found = discover(
+        Entry("a", plugin(ninokit_on_nowcast=observer)),
+        Entry("b", plugin(ninokit_on_nowcast=lambda: seen.append("without argument"))),
+    )
+    found.notify(EVENT)
+    assert seen == ["without argument", EVENT]
+    assert seen[1] is EVENT
+
+
+def test_failing_observer_stops_neither_training_nor_the_others(discover, caplog):
+    seen = []
+
+    def observer(event: NowcastEvent) -> None:
+        seen.append(event)
+
+    def broken(event: NowcastEvent) -> None:
+        raise RuntimeError("dashboard is down")
+
+    found = discover(
+        Entry("a", plugin(ninokit_on_nowcast=observer), "one"),
+        Entry("b", plugin(ninokit_on_nowcast=broken), "two", "0.9"),
+    )
+    found.notify(EVENT)
+    assert seen == [EVENT]
+    assert caplog.messages == ["left out: ninokit_on_nowcast of two 0.9: RuntimeError: dashboard is down"]
+
+
+def test_one_registry_a_process():
+    assert plugins.registry() is plugins.registry()
+    assert {"mlp", "cnn"} <= set(ninokit.architectures())
+
+
+def test_exported_names():
+    assert ninokit.__all__ == [
+        "Architecture",
+        "NeuralGraph",
+        "NinokitError",
+        "NowcastEvent",
+        "Nowcasting",
+        "architectures",
+        "attach",
+        "encode",
+        "hookimpl",
+    ]
+    assert all(hasattr(ninokit, name) for name in ninokit.__all__)
+
+
+def run_python(code: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, env=environment
+    )
+    return finished.stdout.strip()
+
+
+def test_import_is_light():
+    """Encoding a network needs none of the optional libraries either."""
+    heavy = ["dgl", "timm", "transformers", "torchvision", "matplotlib", "scipy", "pandas", "sklearn", "mnist1d"]
+    found = run_python(
+        f"import sys, ninokit; first = [m for m in {heavy} if m in sys.modules]\n"
+        "plugins = [m for m in sys.modules if m.startswith(('ninokit_mlp', 'ninokit.nowcasters.builtin'))]\n"
+        "import torch; ninokit.encode(torch.nn.Linear(3, 2)).positions\n"
+        f"print(first, plugins, [m for m in {heavy} if m in sys.modules])"
+    )
+    assert found == "[] [] []"
