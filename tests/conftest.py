@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Loaded machines are slow at random; a failure prints what reproduces it.
+settings.register_profile("ninokit", deadline=None, print_blob=True)
+settings.load_profile("ninokit")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -86,6 +86,7 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
         ("task=", "task must be the name of a task, see `ninokit tasks`; got None"),
         ("out=", "out must be a folder; got None"),
         ("out=''", "out must be a folder; got ''"),
+        ("out=true", "out must be a folder; got True"),
         ("device=tpu", "device must be cpu, cuda or cuda:N; got 'tpu'"),
         ("nowcaster_sha256=abc", "nowcaster_sha256 must be 64 hexadecimal digits; got 'abc'"),
         ("out=${absent}", "out must be a folder; got '${absent}'"),

@@ -127,7 +127,7 @@ def blocks(draw: st.DrawFn) -> tuple[NeuralGraph, dict[str, torch.Tensor]]:
     return builder.build(), states_of(model, draw(st.integers(1, 3)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(blocks(), st.integers(0, 3))
 def test_blocks_round_trip(case, spare):
     graph, states = case
@@ -135,13 +135,13 @@ def test_blocks_round_trip(case, spare):
     check_round_trip(graph, states, taps=graph.max_taps + spare)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(blocks())
 def test_blocks_equal_the_loops(case):
     check_against_loops(*case)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 7), min_size=2, max_size=5), st.booleans(), st.booleans())
 def test_perceptrons_round_trip(sizes, bias, norm):
     layers = []
@@ -152,7 +152,7 @@ def test_perceptrons_round_trip(sizes, bias, norm):
     check_round_trip(graph, states_of(model))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=3),
