@@ -58,6 +58,7 @@ class CompareConfig:
         lr: learning rate, above 0.
         eval_every: steps between two evaluations, at least 1.
         target: test score to reach, above 0 and at most 1.
+        stop_at_target: end a run at the first evaluation that reaches the target.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.
     """
@@ -81,6 +82,7 @@ class CompareConfig:
     target: Optional[float] = _setting(  # noqa: UP045
         None, "a score above 0 and at most 1", lambda value: 0 < value <= 1
     )
+    stop_at_target: bool = _setting(False, "true or false", lambda value: isinstance(value, bool))
     device: str = _setting(
         "cpu", "cpu, cuda or cuda:N", lambda value: re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None
     )
@@ -156,7 +158,7 @@ def _merged(config: Any, key: str, value: Any, origin: str) -> Any:
         typed = OmegaConf.to_container(merged, resolve=True)[key]  # type: ignore[index, call-overload]
     except OmegaConfBaseException as error:
         raise _wrong_value(key, value, origin) from error
-    if isinstance(value, bool) or (typed is not None and not _FIELDS[key].metadata["valid"](typed)):
+    if isinstance(value, bool) != (_FIELDS[key].type == "bool") or (typed is not None and not _FIELDS[key].metadata["valid"](typed)):
         raise _wrong_value(key, value, origin)
     return merged
 

@@ -177,6 +177,16 @@ def test_broken_plugin_is_left_out_with_one_warning(discover, caplog, name):
     assert caplog.records[0].levelno == logging.WARNING
 
 
+@pytest.mark.parametrize("broken", [{"ninokit_architecture": fails}, {"ninokit_tasks": unknown_argument}])
+def test_half_broken_plugin_is_left_out_as_a_whole(discover, caplog, broken):
+    sound = {"ninokit_architectures": lambda: [family("theirs")], "ninokit_on_nowcast": fails}
+    found = discover(Entry("theirs", plugin(**sound, **broken)), Entry("good", offering("good"), "kind"))
+    assert list(found.architectures()) == ["good"]
+    assert found.tasks() == {}
+    found.notify(EVENT)
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_strict_registry_raises(discover, monkeypatch, name):
     content, expected = FAULTS[name]

@@ -75,7 +75,14 @@ def compare(config: CompareConfig) -> Results:
         results = Results(settings, describe_environment(config.device), ())
         for seed in config.seeds:
             for method in methods:
-                record = train(task, data, seed=seed, device=config.device, attach=method)
+                record = train(
+                    task,
+                    data,
+                    seed=seed,
+                    device=config.device,
+                    attach=method,
+                    stop_at_target=config.stop_at_target,
+                )
                 results = replace(results, runs=(*results.runs, record))
                 _write(results, folder)
     return results

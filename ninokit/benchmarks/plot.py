@@ -25,7 +25,8 @@ _Array = npt.NDArray[np.float64]
 def plot_results(results: Results, path: Path) -> None:
     """Draw a comparison into a picture file.
 
-    Thin lines are seeds; where a method has several, a thick line is their median at every step. Marks at the
+    Thin lines are seeds; where a method has several, a thick line is their median as long as all of them
+    run. Marks at the
     lower edge are nowcasts: a stroke for an accepted one, a cross for a refused one.
 
     Args:
@@ -85,7 +86,8 @@ def _draw_curves(panel: Any, runs: Sequence[RunRecord], method: str, x: _Axis, y
         style = {"linewidth": 0.8, "alpha": 0.4} if several else {"linewidth": 1.6, "label": method}
         panel.plot(xs, ys, color=_COLOURS[method], **style)
     if several:
-        xs, ys = (np.median([curve[part] for curve in curves], axis=0) for part in (0, 1))
+        common = min(len(xs) for xs, _ in curves)  # runs that stop at the target differ in length
+        xs, ys = (np.median([curve[part][:common] for curve in curves], axis=0) for part in (0, 1))
         label = f"{method} (median of {len(curves)} seeds)"
         panel.plot(xs, ys, color=_COLOURS[method], linewidth=2.2, label=label)
 

@@ -84,6 +84,7 @@ def train(
     seed: int,
     device: str = "cpu",
     attach: AttachNowcasting | None = None,
+    stop_at_target: bool = False,
 ) -> RunRecord:
     """Train the task's network once and measure it on the way.
 
@@ -96,9 +97,10 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         attach: adds nowcasting to an optimizer and its network, and returns a `ninokit.Nowcasting`. None is
             the baseline. The time it takes counts as training time.
+        stop_at_target: end the run at the first evaluation that reaches the task's target.
 
     Returns:
-        The record, with an evaluation every ``task.eval_every`` steps and one at the end.
+        The record, with an evaluation every ``task.eval_every`` steps and one at the last step.
 
     Example:
         >>> from ninokit.benchmarks.tasks.digits import DIGITS_MLP
@@ -110,14 +112,17 @@ def train(
     target_device = torch.device(device)
     with torch.random.fork_rng(devices=[target_device] if target_device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _Run(task, data.to(target_device), seed, target_device).finish(attach)
+        return _Run(task, data.to(target_device), seed, target_device, stop_at_target).finish(attach)
 
 
 class _Run:
     """A training run on its way."""
 
-    def __init__(self, task: Task, data: ClassificationData, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, task: Task, data: ClassificationData, seed: int, device: torch.device, stop_at_target: bool
+    ) -> None:
         self.task = task
+        self.stop_at_target = stop_at_target
         self.data = data
         self.seed = seed
         self.device = device
@@ -150,6 +155,8 @@ class _Run:
                 bar.update(steps)
                 bar.set_postfix(loss=f"{loss:.3g}", score=f"{score:.3f}")
                 yield EvalPoint(self.step, self.seconds, loss, score)
+                if self.stop_at_target and score >= self.task.target:
+                    return
 
     def _train_steps(self, steps: int) -> float:
         """Train and add to the clock; returns the mean loss."""
