@@ -158,7 +158,9 @@ def _merged(config: Any, key: str, value: Any, origin: str) -> Any:
         typed = OmegaConf.to_container(merged, resolve=True)[key]  # type: ignore[index, call-overload]
     except OmegaConfBaseException as error:
         raise _wrong_value(key, value, origin) from error
-    if isinstance(value, bool) != (_FIELDS[key].type == "bool") or (typed is not None and not _FIELDS[key].metadata["valid"](typed)):
+    if isinstance(value, bool) != (_FIELDS[key].type == "bool") or (
+        typed is not None and not _FIELDS[key].metadata["valid"](typed)
+    ):
         raise _wrong_value(key, value, origin)
     return merged
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +51,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._strict = strict
         self._origins: dict[str, str] = {}
+        self._collected: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def discover(cls) -> Registry:
@@ -76,6 +77,9 @@ class Registry:
         Raises:
             PluginError: if the name is taken or a hook's signature does not fit, and the registry is strict.
         """
+        if self._manager.is_registered(plugin) or self._manager.has_plugin(name):
+            self._refuse(f"plugin {name!r} of {origin}: it, or another of its name, is registered already")
+            return
         try:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
@@ -84,20 +88,23 @@ class Registry:
             self._refuse(f"plugin {name!r} of {origin}: {type(error).__name__}: {error}", error)
             return
         self._origins[name] = origin
-        self.__dict__.pop("_offers", None)
+        self._collected.clear()
 
     def architectures(self) -> dict[str, Architecture]:
         """The architecture families by name, in the order in which they are asked."""
-        return self._named(self._results("ninokit_architectures"), lambda family: family.name, "architecture")
+        from ninokit.architectures import Architecture
+
+        return self._offers("ninokit_architectures", lambda families: [(_name(f, Architecture), f) for f in families])
 
     def nowcasters(self) -> dict[str, type[Nowcaster]]:
         """The nowcaster families by name."""
-        pairs = [(origin, list(families.items())) for origin, families in self._results("ninokit_nowcasters")]
-        return dict(self._named(pairs, lambda pair: pair[0], "nowcaster").values())
+        return self._offers("ninokit_nowcasters", lambda families: [(n, _nowcaster(f)) for n, f in families.items()])
 
     def tasks(self) -> dict[str, Task]:
         """The benchmark tasks by name."""
-        return self._named(self._results("ninokit_tasks"), lambda task: task.name, "task")
+        from ninokit.benchmarks.task import Task
+
+        return self._offers("ninokit_tasks", lambda tasks: [(_name(task, Task), task) for task in tasks])
 
     def notify(self, event: NowcastEvent) -> None:
         """Tell the observers of a nowcast; one that fails does not stop the training.
@@ -112,36 +119,31 @@ class Registry:
                 origin = self._origins[implementation.plugin_name]
                 self._refuse(f"ninokit_on_nowcast of {origin}: {type(error).__name__}: {error}", error)
 
-    def _results(self, hook: str) -> Iterator[tuple[str, Any]]:
+    def _offers(self, hook: str, named: Callable[[Any], list[tuple[str, T]]]) -> dict[str, T]:
+        """What a hook's implementations return; asked once, so that offers keep their identity."""
+        if hook not in self._collected:
+            self._collected[hook] = self._collect(hook, named)
+        return dict(self._collected[hook])
+
+    def _collect(self, hook: str, named: Callable[[Any], list[tuple[str, T]]]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        owners: dict[str, str] = {}
         for implementation in self._implementations(hook):
             origin = self._origins[implementation.plugin_name]
             try:
-                yield origin, self._offer(implementation)
+                offers = named(implementation.function())
             except Exception as error:
                 self._refuse(f"{hook} of {origin}: {type(error).__name__}: {error}", error)
-
-    def _offer(self, implementation: pluggy.HookImpl) -> Any:
-        """What a hook returned, asked once: tasks and families are objects, and keep their identity."""
-        offers = self.__dict__.setdefault("_offers", {})
-        if implementation not in offers:
-            offers[implementation] = implementation.function()
-        return offers[implementation]
+                continue
+            for name, offer in offers:
+                if name in found:
+                    self._refuse(f"{hook} of {origin}: {name!r} is offered by {owners[name]} already, which is kept")
+                else:
+                    found[name], owners[name] = offer, origin
+        return found
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))
-
-    def _named(self, results: Iterable[tuple[str, Iterable[T]]], key: Callable[[T], str], what: str) -> dict[str, T]:
-        """Collect by name; the first plugin that is asked keeps a name that two claim."""
-        found: dict[str, T] = {}
-        owners: dict[str, str] = {}
-        for origin, items in results:
-            for item in items:
-                name = key(item)
-                if name in found:
-                    self._refuse(f"{what} {name!r} of {origin}: {owners[name]} has one of that name already; kept")
-                else:
-                    found[name], owners[name] = item, origin
-        return found
 
     def _load(self, entry: metadata.EntryPoint) -> None:
         name, version = _distribution(entry)
@@ -161,6 +163,20 @@ class Registry:
         if self._strict:
             raise PluginError(message) from error
         _log.warning("left out: %s", message)
+
+
+def _name(offer: Any, expected: type[Architecture] | type[Task]) -> str:
+    if not isinstance(offer, expected):
+        raise PluginError(f"expected {expected.__name__} objects, got {offer!r}")
+    return offer.name
+
+
+def _nowcaster(offer: Any) -> type[Nowcaster]:
+    from ninokit.nowcasters.base import Nowcaster
+
+    if not (isinstance(offer, type) and issubclass(offer, Nowcaster)):
+        raise PluginError(f"expected subclasses of Nowcaster, got {offer!r}")
+    return offer
 
 
 def _entry_points() -> list[metadata.EntryPoint]:

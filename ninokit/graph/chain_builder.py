@@ -27,11 +27,11 @@ class ChainBuilder:
 
     Attributes:
         spatial_dims: dimensions of the current feature map after its channels; 0 where the neurons are the last
-            dimension.
+            dimension, None before the first layer.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.spatial_dims = 0
+        self.spatial_dims: int | None = None
         self._flattened: str | None = None
         self._builder = GraphBuilder(model)
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -97,6 +97,7 @@ class ChainBuilder:
             groups: slices of sources and outputs.
         """
         self._current, self._flattened = self._builder.neurons(name or "(output)", size), None
+        self.spatial_dims = self.spatial_dims or 0
         weight = self._take(name, layer, "weight")
         if weight is not None:
             self._builder.edges(kind, sources, self._current, parameter=weight, axes=axes, groups=groups)

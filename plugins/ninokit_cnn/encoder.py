@@ -81,9 +81,9 @@ def _add(chain: ChainBuilder, step: ChainStep) -> None:
         chain.norm(step.name, step.module)
     elif is_flatten(step):
         chain.flatten()
-    elif _pools_all_positions(step, chain.spatial_dims):
-        chain.spatial_dims = 0
-    elif not (is_elementwise(step) or _pools(step)):
+    elif _averages_positions(step, chain.spatial_dims):
+        chain.spatial_dims = chain.spatial_dims if _keeps_dims(step) else 0
+    elif not (is_elementwise(step) or _pools(step, chain.spatial_dims)):
         raise UnsupportedModelError(f"{step.name!r} is no step of a plain convolutional chain")
 
 
@@ -99,15 +99,23 @@ def _convolution(chain: ChainBuilder, name: str, layer: _ConvNd) -> None:
     chain.spatial_dims = dims
 
 
-def _pools(step: ChainStep) -> bool:
-    """Whether a step pools, pads or resizes the positions of each channel."""
-    return step.name in _POOLING_FUNCTIONS if step.module is None else isinstance(step.module, _POOLING)
+def _pools(step: ChainStep, spatial_dims: int | None) -> bool:
+    """Whether a step pools, pads or resizes the positions of each channel, and no other dimension."""
+    if isinstance(step.module, nn.Upsample):
+        return True
+    name = step.name if step.module is None else type(step.module).__name__
+    known = step.name in _POOLING_FUNCTIONS if step.module is None else isinstance(step.module, _POOLING)
+    return known and (spatial_dims is None or f"{spatial_dims}d" in name)
 
 
-def _pools_all_positions(step: ChainStep, spatial_dims: int) -> bool:
+def _averages_positions(step: ChainStep, spatial_dims: int | None) -> bool:
     """Whether a step reduces every position of a feature map, as ``x.mean((2, 3))``."""
-    if step.module is not None or step.name not in {"mean", "amax"}:
+    if step.module is not None or step.name not in {"mean", "amax"} or not spatial_dims:
         return False
     dims = step.args[0] if step.args else dict(step.kwargs).get("dim", ())
     reduced = {dim % (2 + spatial_dims) for dim in ((dims,) if isinstance(dims, int) else dims)}
     return reduced == set(range(2, 2 + spatial_dims))
+
+
+def _keeps_dims(step: ChainStep) -> bool:
+    return bool(step.args[1] if len(step.args) > 1 else dict(step.kwargs).get("keepdim", False))
