@@ -1,6 +1,6 @@
 """ninokit: train PyTorch networks in fewer steps by nowcasting their weights on the neural graph."""
 
-from ninokit.architectures import Architecture, architectures, encode
+from ninokit.encoding import Architecture, architectures, encode
 from ninokit.errors import NinokitError
 from ninokit.graph import NeuralGraph
 from ninokit.hookspecs import hookimpl

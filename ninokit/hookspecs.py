@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from ninokit.architectures import Architecture
     from ninokit.benchmarks.task import Task
+    from ninokit.encoding import Architecture
     from ninokit.nowcasters.base import Nowcaster
     from ninokit.training.events import NowcastEvent
 
@@ -40,7 +40,7 @@ def ninokit_nowcasters() -> Mapping[str, type[Nowcaster]]:  # type: ignore[empty
     Called once, when the registry is first used.
 
     Returns:
-        Name → class. A class that can be built without arguments can be attached by that name.
+        Name → class. One with ``needs_weights`` false is built without arguments and can be attached by that name.
     """
 
 

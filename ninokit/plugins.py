@@ -15,8 +15,8 @@ from ninokit import hookspecs
 from ninokit.errors import PluginError
 
 if TYPE_CHECKING:
-    from ninokit.architectures import Architecture
     from ninokit.benchmarks.task import Task
+    from ninokit.encoding import Architecture
     from ninokit.nowcasters.base import Nowcaster
     from ninokit.training.events import NowcastEvent
 
@@ -92,7 +92,7 @@ class Registry:
 
     def architectures(self) -> dict[str, Architecture]:
         """The architecture families by name, in the order in which they are asked."""
-        from ninokit.architectures import Architecture
+        from ninokit.encoding import Architecture
 
         return self._offers("ninokit_architectures", lambda families: [(_name(f, Architecture), f) for f in families])
 

@@ -17,8 +17,8 @@ import pytest
 
 import ninokit
 from ninokit import plugins
-from ninokit.architectures import Architecture
 from ninokit.benchmarks.tasks.digits import DIGITS_MLP
+from ninokit.encoding import Architecture
 from ninokit.errors import PluginError
 from ninokit.nowcasters import LineFit
 from ninokit.plugins import Registry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -13,14 +15,25 @@ from ninokit.graph.structure import NeuralGraph, Neurons
 
 __all__ = ["NORMS", "ChainBuilder"]
 
+_log = logging.getLogger(__name__)
+
 NORMS: tuple[type[nn.Module], ...] = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.RMSNorm)
 
 # A norm of channels tells that positions stand beside them, also where no convolution came before.
-_NORM_DIMS: dict[type, int] = {nn.BatchNorm2d: 2, nn.BatchNorm3d: 3, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
+_NORM_DIMS: dict[type, int] = {
+    nn.BatchNorm2d: 2,
+    nn.BatchNorm3d: 3,
+    nn.InstanceNorm1d: 1,
+    nn.InstanceNorm2d: 2,
+    nn.InstanceNorm3d: 3,
+}
 
 
 class ChainBuilder:
     """A neural graph grown layer by layer along a chain.
+
+    Without example inputs nobody can tell whether a tensor has dimensions besides batch and neurons. A
+    `torch.nn.BatchNorm1d` after a linear layer is taken to see (batch, neurons), as it nearly always does.
 
     Args:
         model: the network; parameters shared by several layers stand on the edges of the first.
@@ -51,9 +64,15 @@ class ChainBuilder:
             self._current = self._builder.neurons("(input)", size)
         return self._current
 
+    @property
+    def started(self) -> bool:
+        """Whether a layer or norm has been added."""
+        return self._current is not None
+
     def flatten(self) -> None:
         """Merge the neurons and the positions beside them, in the order in which they lie in memory."""
-        if self._flattened is None:  # flattening again changes nothing
+        # Flattening again changes nothing; where no layer came before, the order is not known.
+        if self._flattened is None and self.spatial_dims is not None:
             self._flattened = "(neuron tap)" if self.spatial_dims else "(tap neuron)"
         self.spatial_dims = 0
 
@@ -113,7 +132,10 @@ class ChainBuilder:
         Raises:
             UnsupportedModelError: if its scale is not one number a neuron (and position).
         """
-        self.spatial_dims = _NORM_DIMS.get(type(norm), self.spatial_dims)
+        dims = _NORM_DIMS.get(type(norm), self.spatial_dims)
+        if self.spatial_dims not in {None, dims}:
+            raise UnsupportedModelError(f"{name}: {type(norm).__name__} where {self.spatial_dims} dimensions follow")
+        self.spatial_dims = dims
         weight = norm.weight
         if not isinstance(weight, Tensor):  # a norm without parameters
             return
@@ -147,6 +169,7 @@ class ChainBuilder:
         if name is None:
             raise UnsupportedModelError(f"{module_name}.{attribute} is computed from other parameters")
         if name not in self._unused:
+            _log.info("%s.%s is %s again; its edges stand at its first use", module_name, attribute, name)
             return None
         self._unused.remove(name)
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,15 @@ from torch import fx, nn
 
 from ninokit.errors import UnsupportedModelError
 
-__all__ = ["ChainStep", "read_chain"]
+__all__ = [
+    "ELEMENTWISE_FUNCTIONS",
+    "ELEMENTWISE_MODULES",
+    "ChainStep",
+    "is_elementwise",
+    "is_flatten",
+    "is_reshape",
+    "read_chain",
+]
 
 # Asking a tensor for its shape does not branch the network.
 _SHAPE_QUERIES = {"size", "dim", "ndim", "shape"}
@@ -76,8 +85,9 @@ def _path(graph: fx.Graph) -> Iterator[fx.Node]:
     if len(inputs) != 1:
         raise UnsupportedModelError(f"it has {len(inputs)} inputs; a chain has one")
     node = inputs[0]
+    shapes = _shape_nodes(graph)
     while True:
-        users = [user for user in node.users if not _asks_shape(user)]
+        users = [user for user in node.users if user not in shapes]
         if len(users) != 1:
             raise UnsupportedModelError(f"the output of {node.name!r} is used {len(users)} times; in a chain once")
         (user,) = users
@@ -85,7 +95,7 @@ def _path(graph: fx.Graph) -> Iterator[fx.Node]:
             return
         if user.op not in {"call_module", "call_function", "call_method"} or not user.args or user.args[0] is not node:
             raise UnsupportedModelError(f"{user.name!r} is no step of a chain")
-        tensors = [argument for argument in user.all_input_nodes if not _from_shape(argument)]
+        tensors = [argument for argument in user.all_input_nodes if argument not in shapes]
         if tensors != [node]:
             raise UnsupportedModelError(f"{user.name!r} joins several tensors; in a chain there is one")
         yield user
@@ -98,10 +108,14 @@ def _asks_shape(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target is getattr and node.args[1] in _SHAPE_QUERIES
 
 
-def _from_shape(node: fx.Node) -> bool:
-    """Whether a value comes from shapes alone."""
-    inputs = node.all_input_nodes
-    return _asks_shape(node) or (bool(inputs) and all(_from_shape(argument) for argument in inputs))
+def _shape_nodes(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose values come from shapes alone; a graph's nodes stand in the order in which they run."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        inputs = node.all_input_nodes
+        if _asks_shape(node) or (inputs and found.issuperset(inputs)):
+            found.add(node)
+    return found
 
 
 def _step(node: fx.Node, modules: dict[str, nn.Module]) -> ChainStep:
@@ -207,8 +221,8 @@ def is_flatten(step: ChainStep) -> bool:
         step: a step of a chain.
 
     Returns:
-        True for `torch.nn.Flatten()`, ``torch.flatten(x, 1)``, ``x.flatten(1)``, ``x.view(n, -1)``,
-        ``x.reshape(n, -1)``.
+        True for `torch.nn.Flatten()`, ``torch.flatten(x, 1)``, ``x.flatten(1)``, ``x.view(x.size(0), -1)``,
+        ``x.reshape(x.shape[0], -1)``. Other sizes might cut an example in pieces.
     """
     if isinstance(step.module, nn.Flatten):
         return step.module.start_dim == 1 and step.module.end_dim == -1
@@ -217,5 +231,29 @@ def is_flatten(step: ChainStep) -> bool:
         return bounds.get("start_dim") == 1 and bounds.get("end_dim", -1) == -1
     if step.name in {"view", "reshape"} and step.module is None:
         sizes = step.args[0] if len(step.args) == 1 and isinstance(step.args[0], (tuple, list)) else step.args
-        return len(sizes) == 2 and sizes[1] == -1
+        return len(sizes) == 2 and sizes[1] == -1 and _is_batch_size(sizes[0])
     return False
+
+
+def is_reshape(step: ChainStep) -> bool:
+    """Whether a step only arranges the numbers of its input anew; harmless before the first layer.
+
+    Args:
+        step: a step of a chain.
+
+    Returns:
+        True for any flatten, unflatten, view or reshape.
+    """
+    if step.module is None:
+        return step.name in {"flatten", "unflatten", "view", "reshape"}
+    return isinstance(step.module, (nn.Flatten, nn.Unflatten))
+
+
+def _is_batch_size(value: Any) -> bool:
+    """Whether a traced value is ``x.size(0)`` or ``x.shape[0]``."""
+    if not isinstance(value, fx.Node):
+        return False
+    if value.target is operator.getitem:
+        shape, index = value.args
+        return isinstance(shape, fx.Node) and _asks_shape(shape) and isinstance(index, int) and index == 0
+    return value.target == "size" and tuple(value.args[1:]) == (0,)

@@ -7,6 +7,7 @@ with zeros; context = states of the history.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -88,15 +89,13 @@ def edges_to_parameters(graph: NeuralGraph, values: Tensor) -> Iterator[tuple[st
     Yields:
         Name and tensor of the parameter's shape.
     """
-    starts, start = {}, 0
-    for index, block in enumerate(graph.edges):
-        starts[index] = start
-        start += block.num_edges
+    starts = dict(zip(map(id, graph.edges), accumulate((b.num_edges for b in graph.edges), initial=0), strict=False))
     for name, shape in graph.parameters.items():
         parameter = values.new_empty(shape)
-        for index, block in enumerate(graph.edges):
-            if block.parameter == name and block.view is not None:
-                part = values[starts[index] : starts[index] + block.num_edges, : block.num_taps]
+        for block in graph.blocks[name]:
+            if block.view is not None:  # never None beside a parameter
+                start = starts[id(block)]
+                part = values[start : start + block.num_edges, : block.num_taps]
                 block.view(parameter).copy_(part.reshape(block.view.shape))
         yield name, parameter
 

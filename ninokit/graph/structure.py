@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -134,6 +135,15 @@ class NeuralGraph:
         starts = accumulate((group.size for group in self.neurons), initial=0)
         return {group.name: start for group, start in zip(self.neurons, starts, strict=False)}
 
+    @cached_property
+    def blocks(self) -> Mapping[str, Sequence[Edges]]:
+        """Parameter name → the blocks that carry it, in the graph's order."""
+        found: dict[str, list[Edges]] = {name: [] for name in self.parameters}
+        for block in self.edges:
+            if block.parameter is not None:
+                found[block.parameter].append(block)
+        return found
+
     @property
     def num_nodes(self) -> int:
         """Number of neurons."""
@@ -185,7 +195,9 @@ class NeuralGraph:
                 f"positions: expected shape {(self.num_nodes, POSITION_DIM)} (nodes, eigenvectors), "
                 f"got {tuple(positions.shape)}"
             )
-        return NeuralGraph(self.neurons, self.edges, self.parameters, positions)
+        graph = copy(self)  # the structure is checked already
+        object.__setattr__(graph, "_positions", positions)
+        return graph
 
     def describe(self) -> str:
         """The graph as a table: its groups of neurons, and its blocks of edges."""
@@ -198,14 +210,3 @@ class NeuralGraph:
         from ninokit.graph.dgl_view import to_dgl
 
         return to_dgl(self, states, taps=taps)
-
-
-def node_range(graph: NeuralGraph, group: Neurons) -> slice:
-    """The node numbers of a group."""
-    start = graph.offsets[group.name]
-    return slice(start, start + group.size)
-
-
-def blocks_of(edges: Sequence[Edges], parameter: str) -> list[Edges]:
-    """The blocks that carry a parameter."""
-    return [block for block in edges if block.parameter == parameter]

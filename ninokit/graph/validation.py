@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise, product
 from typing import TYPE_CHECKING
 
 from ninokit.errors import GraphError
-from ninokit.graph.views import View
+from ninokit.graph.views import View, Window
 
 if TYPE_CHECKING:
     from ninokit.graph.structure import Edges, NeuralGraph
@@ -30,9 +30,8 @@ def check_graph(graph: NeuralGraph) -> None:
     """
     _check_groups(graph)
     for name, shape in graph.parameters.items():
-        blocks = [block for block in graph.edges if block.parameter == name]
-        _check_shapes(name, shape, blocks)
-        _check_coverage(name, shape, blocks)
+        _check_shapes(name, shape, graph.blocks[name])
+        _check_coverage(name, shape, graph.blocks[name])
 
 
 def _check_groups(graph: NeuralGraph) -> None:
@@ -68,7 +67,7 @@ def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> N
 
 def _check_coverage(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> None:
     """Blocks are boxes in the parameter; disjoint boxes of the right total size cover it exactly once."""
-    for first, second in combinations(blocks, 2):
+    for first, second in _candidates(blocks):
         if _overlap(_view(first), _view(second)):
             raise GraphError(
                 f"{name}: covered twice, by the edges {first.src.name} → {first.dst.name} and "
@@ -82,11 +81,33 @@ def _check_coverage(name: str, shape: Sequence[int], blocks: Sequence[Edges]) ->
         )
 
 
+def _candidates(blocks: Sequence[Edges]) -> Iterator[tuple[Edges, Edges]]:
+    """Pairs of blocks among which is an overlapping one, if there is any.
+
+    Where only taps differ (a large kernel or a flattened map may have thousands of blocks) neighbours are enough.
+    """
+    boxes: dict[object, list[Edges]] = defaultdict(list)
+    for block in blocks:
+        boxes[_view(block).factors, _view(block).window].append(block)
+    for same in boxes.values():
+        yield from pairwise(sorted(same, key=lambda block: _view(block).taps))
+    for first, second in combinations(boxes.values(), 2):
+        if _windows_overlap(_view(first[0]), _view(second[0])):
+            yield from product(first, second)
+
+
 def _overlap(first: View, second: View) -> bool:
-    boxes = list(zip(first.window, second.window, strict=True))
-    if first.factors == second.factors:  # tap ranges compare only under the same reading
-        boxes.append((first.taps, second.taps))
-    return all(a[0] < b[1] and b[0] < a[1] for a, b in boxes)
+    # Tap ranges compare only under the same reading.
+    apart = first.factors == second.factors and not _intersect(first.taps, second.taps)
+    return _windows_overlap(first, second) and not apart
+
+
+def _windows_overlap(first: View, second: View) -> bool:
+    return all(_intersect(a, b) for a, b in zip(first.window, second.window, strict=True))
+
+
+def _intersect(first: Window, second: Window) -> bool:
+    return first[0] < second[1] and second[0] < first[1]
 
 
 def _view(block: Edges) -> View:

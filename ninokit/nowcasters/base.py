@@ -28,11 +28,13 @@ class Nowcaster(ABC):
         context: number of past states that it looks at.
         max_horizon: how far it can look ahead.
         needs_graph: whether it reads the network's neural graph.
+        needs_weights: whether it has weights to learn, so that its class alone, built without arguments, can't predict.
     """
 
     context: int
     max_horizon: int
     needs_graph: bool = True
+    needs_weights: bool = False
 
     @abstractmethod
     def forecast(self, graph: NeuralGraph | None, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:

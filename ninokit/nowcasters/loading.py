@@ -39,15 +39,11 @@ def load(source: str | Path, *, sha256: str | None = None) -> Nowcaster:
             f"nowcaster: expected the path of a .pt checkpoint or one of the families "
             f"{sorted(families)}, got {str(source)!r}"
         )
-    if issubclass(families[str(source)], _weighted()):
+    if families[str(source)].needs_weights:
         raise CheckpointError(
             f"nowcaster: {str(source)!r} has weights to learn, so its name alone is not enough; give the path of a "
             f"checkpoint"
         )
+    if sha256 is not None:
+        raise CheckpointError(f"nowcaster: {str(source)!r} is no file, so it has no sha256 to check; leave that out")
     return families[str(source)]()
-
-
-def _weighted() -> type:
-    from torch import nn
-
-    return nn.Module

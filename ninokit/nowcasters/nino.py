@@ -55,6 +55,8 @@ class Nino(nn.Module, Nowcaster):
         torch.Size([2, 3])
     """
 
+    needs_weights = True
+
     def __init__(self, hidden: int = 128, context: int = 5, max_horizon: int = 40, layers: int = 2) -> None:
         import_dgl()  # better now than at the first forecast, a thousand steps into a training
         super().__init__()

@@ -6,6 +6,7 @@ Source: github.com/SamsungSAILMontreal/nino, folder ``checkpoints`` (MIT).
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,15 +65,18 @@ def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn
     if expected is None:
         raise CheckpointError(
             f"{path}: no published checkpoint has this file name (they are {sorted(PUBLISHED_SHA256)}); if you trust "
-            f"the file, pass the sha256 it must have"
+            f"the file, load it with ninokit.nowcasters.load(path, sha256=…), or nowcaster_sha256=… on the command line"
         )
     content = _read(path, expected)
     state = content.get("state_dict")
-    if not isinstance(state, Mapping):
+    arguments = content.get("model_args")
+    if not isinstance(state, Mapping) or not isinstance(arguments, Mapping):
         raise CheckpointError(
-            f"{path}: expected a dictionary with 'state_dict' and 'model_args', got {sorted(content)}"
+            f"{path}: expected a dictionary with 'state_dict' and 'model_args', got {sorted(map(str, content))}"
         )
-    _check_arguments(path, content.get("model_args", {}))
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()):
+        raise CheckpointError(f"{path}: 'state_dict' holds other things than tensors by name")
+    _check_arguments(path, arguments)
     return _load(path, state)
 
 
@@ -112,7 +116,7 @@ def _read(path: Path, expected: str) -> Mapping[str, Any]:
             f"one: fetch it again"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: is no PyTorch checkpoint of plain tensors ({type(error).__name__})") from error
     if not isinstance(content, Mapping):
@@ -143,7 +147,8 @@ def _load(path: Path, state: Mapping[str, Tensor]) -> Nino | Wnn:
             raise CheckpointError(
                 f"{path}: {theirs}: expected shape {tuple(tensor.shape)}, got {tuple(known[name].shape)}"
             )
-    unread = [name for name in known if name not in wanted and not name.startswith("convolutions.")]
+    last = f"convolutions.{len(nowcaster.convolutions)}." if isinstance(nowcaster, Nino) else None
+    unread = [name for name in known if name not in wanted and not (last and name.startswith(last))]
     if unread:
         raise CheckpointError(f"{path}: nothing reads the tensor {unread[0]!r}; this is a model of another form")
     nowcaster.load_state_dict({name: known[name] for name in wanted})

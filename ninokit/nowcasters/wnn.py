@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ninokit.graph.kinds import NUM_KINDS
-from ninokit.graph.structure import Edges, NeuralGraph, blocks_of
+from ninokit.graph.structure import Edges, NeuralGraph
 from ninokit.nowcasters.base import History, Nowcaster, check_forecast
 from ninokit.nowcasters.scaling import Scale
 
@@ -28,6 +28,8 @@ class Wnn(nn.Module, Nowcaster):
         context: number of past states.
         max_horizon: how far it can look ahead; all horizons are predicted directly.
     """
+
+    needs_weights = True
 
     def __init__(self, hidden: int = 128, context: int = 5, max_horizon: int = 40) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class Wnn(nn.Module, Nowcaster):
         assert graph is not None  # check_forecast has seen to it
         for name in graph.parameters:
             with torch.no_grad():
-                prediction = self._forecast_parameter(blocks_of(graph.edges, name), history[name], horizon)
+                prediction = self._forecast_parameter(graph.blocks[name], history[name], horizon)
             yield name, prediction
 
     def _forecast_parameter(self, blocks: Sequence[Edges], states: Tensor, horizon: int) -> Tensor:

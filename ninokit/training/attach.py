@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ninokit import nowcasters
-from ninokit.architectures import encode, unwrap
+from ninokit.encoding import encode, unwrap
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
+from ninokit.plugins import registry
 from ninokit.training.horizons import published_horizons
-from ninokit.training.nowcasting import Nowcasting
+from ninokit.training.nowcasting import Nowcasting, attached_to
 from ninokit.training.plan import NowcastPlan
 
 __all__ = ["attach"]
@@ -45,10 +46,12 @@ def attach(
     parameters, and those the optimizer does not have, give context and are never written.
 
     The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
-    anywhere goes on as if it had not been.
+    anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as
+    `torch.distributed.checkpoint` does, or copies the optimizer, loses the history; the next nowcast then comes
+    after a whole new period.
 
     Args:
-        optimizer: of any class.
+        optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through.
         model: the network, or a compiled or data-parallel wrapper of it.
         nowcaster: a nowcaster, the name of a family without weights, or the path of a published checkpoint.
         total_steps: optimizer steps that the training will have; the horizons shrink towards its end.
@@ -63,7 +66,8 @@ def attach(
         A handle with the events so far and `Nowcasting.detach`.
 
     Raises:
-        ConfigError: if a setting is out of its range, or optimizer and model share no parameter.
+        ConfigError: if a setting is out of its range, if optimizer and model share no parameter, or if the optimizer
+            has a nowcasting attached already.
         ArchitectureError: if no architecture encodes the model and the nowcaster needs its graph.
         CheckpointError: if the nowcaster can't be loaded.
 
@@ -79,17 +83,43 @@ def attach(
         >>> [(event.step, event.horizon) for event in nowcasting.events]
         [(10, 2), (20, 2), (30, 1)]
     """
+    optimizer = _innermost(optimizer)
+    _check_types(optimizer, model, nowcaster)
+    registry()  # plugins are loaded now, not in the middle of the training
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)
     if horizons is None:
-        horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
+        horizons = published_horizons(nowcaster.max_horizon, max(1, int(total_steps) // max(1, int(period))))
     elif horizons and max(horizons) > nowcaster.max_horizon:
         raise ConfigError(f"horizons: expected at most {nowcaster.max_horizon}, the nowcaster's, got {max(horizons)}")
     plan = NowcastPlan(period, nowcaster.context, total_steps, list(horizons), nowcast_in_last_period)
+    if not plan.nowcasts:
+        _log.warning("a period of %d steps leaves no nowcast in %d steps; shorten it", period, total_steps)
     model = unwrap(model)
     if graph is None and nowcaster.needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
     return Nowcasting(optimizer, _parameters(optimizer, model, graph), nowcaster, graph, plan)
+
+
+def _innermost(optimizer: Optimizer) -> Optimizer:
+    """The real optimizer inside wrappers, such as Accelerate's, that are no whole optimizers themselves."""
+    while not hasattr(optimizer, "_optimizer_step_post_hooks"):
+        inner = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner, Optimizer):
+            break
+        optimizer = inner
+    return optimizer
+
+
+def _check_types(optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | str | Path) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model: expected a torch.nn.Module, got {model!r}")
+    if not isinstance(nowcaster, (Nowcaster, str, Path)):
+        raise ConfigError(f"nowcaster: expected a Nowcaster, a name or a path, got {nowcaster!r}")
+    if attached_to(optimizer) is not None:
+        raise ConfigError("optimizer: a nowcasting is attached to it already; call its detach() first")
 
 
 def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:

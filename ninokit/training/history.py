@@ -70,6 +70,11 @@ class StateHistory:
         """Forget the states; their memory is kept for the next period."""
         self._count = 0
 
+    def release(self) -> None:
+        """Forget the states and give their memory back."""
+        self.clear()
+        self._states.clear()
+
     def state_dict(self) -> dict[str, Any]:
         """The states taken so far, as copies: name → (count, shape…), and the context."""
         taken = {name: states[: self._count].clone() for name, states in self._states.items()} if self._count else {}
@@ -80,17 +85,18 @@ class StateHistory:
 
         Args:
             state: from `state_dict`, perhaps of another network or setting.
+
+        Raises:
+            KeyError, TypeError, AttributeError: if it is no such state at all.
         """
         if state["context"] != self._context:
             return f"its context is {state['context']}, here {self._context}"
-        if state["count"] == 0:
-            return ""
-        for name, parameter in self._parameters.items():
+        for name, parameter in self._parameters.items() if state["count"] else ():
             if name not in state["states"]:
                 return f"it lacks the parameter {name!r}"
-            if state["states"][name].shape[1:] != parameter.shape:
-                found = tuple(state["states"][name].shape[1:])
-                return f"{name} has shape {found}, here {tuple(parameter.shape)}"
+            expected, found = (state["count"], *parameter.shape), tuple(state["states"][name].shape)
+            if found != expected:
+                return f"{name} has states of shape {found}, here {expected}"
         return ""
 
     @torch.no_grad()

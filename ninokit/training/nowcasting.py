@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory
 from ninokit.training.plan import NowcastPlan
 
-__all__ = ["STATE_KEY", "Nowcasting"]
+__all__ = ["STATE_KEY", "Nowcasting", "attached_to"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +57,11 @@ class Nowcasting:
         self._hooks = [
             optimizer.register_step_post_hook(self._after_step),
             optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._load),
+            optimizer.register_load_state_dict_pre_hook(self._take_saved),
+            optimizer.register_load_state_dict_post_hook(self._load),
         ]
+        self._saved: Any = None  # taken from a state that the optimizer is loading
+        _ATTACHED[optimizer] = self
 
     @property
     def accepted(self) -> int:
@@ -73,7 +78,8 @@ class Nowcasting:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._history.clear()
+        self._history.release()
+        _ATTACHED.pop(self._optimizer, None)
 
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if _was_skipped(optimizer):
@@ -83,9 +89,11 @@ class Nowcasting:
             return
         self._history.snapshot()
         if self._plan.is_period_end(self.steps):
-            if self._history.full and self._plan.allows_nowcast(self.steps):
-                self._nowcast()
-            self._history.clear()
+            try:
+                if self._history.full and self._plan.allows_nowcast(self.steps):
+                    self._nowcast()
+            finally:  # also when the user interrupts a nowcast and trains on
+                self._history.clear()
 
     def _nowcast(self) -> None:
         horizon = self._plan.horizon(self.steps)
@@ -108,13 +116,15 @@ class Nowcasting:
     def _write(self, predictions: Iterable[tuple[str, Tensor]]) -> None:
         """Write predictions as they come; if one is bad or missing, put back what was written."""
         trained = self._trained()
+        if not trained:
+            raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
         written: list[str] = []
         try:
             for name, prediction in predictions:
-                _check_prediction(name, self._parameters.get(name), prediction)
+                checked = _checked(name, self._parameters.get(name), prediction)
                 if name in trained:
                     written.append(name)
-                    self._parameters[name].copy_(prediction)
+                    self._parameters[name].copy_(checked)
             if missing := sorted(trained - set(written)):
                 raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
         except BaseException:
@@ -129,42 +139,79 @@ class Nowcasting:
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         state[STATE_KEY] = {
             "steps": self.steps,
-            "plan": self._plan.key(),
+            "events": [asdict(event) for event in self.events],
+            "period": self._plan.period,
             "history": self._history.state_dict(),
         }
 
-    def _load(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        own = state.pop(STATE_KEY, None)
-        self._history.clear()
-        if own is None:
-            _log.info("the loaded optimizer state has no history; the next nowcast comes after a whole new period")
-            return state
-        self.steps = own["steps"]
-        mismatch = self._history.mismatch(own["history"])
-        if own["plan"] != self._plan.key():
-            mismatch = f"its period is {own['plan']['period']}, here {self._plan.period}"
-        if mismatch:
-            _log.warning("the loaded history is left out, because %s", mismatch)
-        else:
-            self._history.load_state_dict(own["history"])
+    def _take_saved(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """Keep our part aside until the optimizer has accepted its own; torch hands a shallow copy."""
+        self._saved = state.pop(STATE_KEY, None)
         return state
 
+    def _load(self, optimizer: Optimizer) -> None:
+        saved, self._saved = self._saved, None
+        self._history.clear()
+        if saved is None:
+            self.steps = _steps_taken(optimizer, self.steps)
+            _log.info("the loaded state has no history; after step %d a whole new period comes first", self.steps)
+            return
+        try:
+            mismatch = self._history.mismatch(saved["history"])
+            steps, events = int(saved["steps"]), [NowcastEvent(**event) for event in saved["events"]]
+            if saved["period"] != self._plan.period:
+                mismatch = f"its period is {saved['period']}, here {self._plan.period}"
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.warning("the loaded history is left out: it is damaged (%s: %s)", type(error).__name__, error)
+            return
+        self.steps, self.events = steps, events
+        if mismatch:
+            _log.warning("the loaded history is left out: %s", mismatch)
+        else:
+            self._history.load_state_dict(saved["history"])
 
-def _check_prediction(name: str, parameter: Tensor | None, prediction: Tensor) -> None:
+
+def attached_to(optimizer: Optimizer) -> Nowcasting | None:
+    """The handle at work on an optimizer.
+
+    Args:
+        optimizer: any optimizer.
+
+    Returns:
+        The handle, or None.
+    """
+    return _ATTACHED.get(optimizer)
+
+
+# One at a time: two would write over each other's states.
+_ATTACHED: WeakKeyDictionary[Optimizer, Nowcasting] = WeakKeyDictionary()
+
+
+def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
+    """A prediction in the parameter's dtype, in which it must be finite."""
     if parameter is None:
         raise ForecastError(f"prediction of {name}: the model has no such parameter")
     if prediction.shape != parameter.shape:
         raise ForecastError(
             f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
         )
-    if not bool(torch.isfinite(prediction).all()):
+    cast = prediction.to(parameter.dtype)
+    if not bool(torch.isfinite(cast).all()):
         raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
+    return cast
 
 
 def _was_skipped(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer, called by a GradScaler, found infinities and left the weights alone.
 
-    Other optimizers are not called at all then.
+    Other optimizers are not called at all then. Asking waits for the device, once a step, as GradScaler itself does
+    for the others.
     """
     found_inf = getattr(optimizer, "found_inf", None)
     return isinstance(found_inf, Tensor) and bool(found_inf.item())
+
+
+def _steps_taken(optimizer: Optimizer, default: int) -> int:
+    """The steps that an optimizer's own state tells, as Adam's does."""
+    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
+    return max(counts, default=default)

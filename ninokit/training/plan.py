@@ -32,6 +32,10 @@ class NowcastPlan:
     in_last_period: bool = False
 
     def __post_init__(self) -> None:
+        numbers = {"period": self.period, "total_steps": self.total_steps}
+        for name, value in [*numbers.items(), *(("horizons", horizon) for horizon in self.horizons)]:
+            if not isinstance(value, int):
+                raise ConfigError(f"{name}: expected whole numbers, got {value!r}")
         if self.period < self.context:
             raise ConfigError(
                 f"period: expected at least {self.context} steps, one a state of the context, got {self.period}"
@@ -55,10 +59,11 @@ class NowcastPlan:
         """Whether enough training is left after a step for a jump to be recovered from."""
         return step <= self.total_steps - (0 if self.in_last_period else self.period)
 
+    @property
+    def nowcasts(self) -> bool:
+        """Whether there is any nowcast in the whole training."""
+        return self.allows_nowcast(self.period)
+
     def horizon(self, step: int) -> int:
         """How far to look ahead at the end of the period that ends with a step."""
         return self.horizons[min(step // self.period, len(self.horizons)) - 1]
-
-    def key(self) -> dict[str, int]:
-        """What a saved history depends on."""
-        return {"period": self.period}

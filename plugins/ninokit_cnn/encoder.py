@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph import EdgeKind, NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
-from ninokit.graph.chains import ChainStep, is_elementwise, is_flatten, read_chain
+from ninokit.graph.chains import ChainStep, is_elementwise, is_flatten, is_reshape, read_chain
 
 __all__ = ["encode", "matches"]
 
@@ -79,6 +79,8 @@ def _add(chain: ChainBuilder, step: ChainStep) -> None:
         chain.linear(step.name, step.module)
     elif isinstance(step.module, NORMS):
         chain.norm(step.name, step.module)
+    elif is_reshape(step) and not chain.started:
+        return  # whatever the inputs' order, they are the input neurons
     elif is_flatten(step):
         chain.flatten()
     elif _averages_positions(step, chain.spatial_dims):
@@ -92,6 +94,8 @@ def _convolution(chain: ChainBuilder, name: str, layer: _ConvNd) -> None:
     if sources.size != layer.in_channels:
         raise UnsupportedModelError(f"{name} reads {layer.in_channels} channels, the layer before has {sources.size}")
     dims = layer.weight.ndim - 2
+    if chain.spatial_dims not in {None, dims}:
+        raise UnsupportedModelError(f"{name} reads a map of {dims} dimensions, the layer before has none such")
     taps = " tap" * dims
     transposed = isinstance(layer, _ConvTransposeNd)
     axes = f"(group src) dst{taps}" if transposed else f"(group dst) src{taps}"
@@ -112,9 +116,11 @@ def _averages_positions(step: ChainStep, spatial_dims: int | None) -> bool:
     """Whether a step reduces every position of a feature map, as ``x.mean((2, 3))``."""
     if step.module is not None or step.name not in {"mean", "amax"} or not spatial_dims:
         return False
-    dims = step.args[0] if step.args else dict(step.kwargs).get("dim", ())
-    reduced = {dim % (2 + spatial_dims) for dim in ((dims,) if isinstance(dims, int) else dims)}
-    return reduced == set(range(2, 2 + spatial_dims))
+    dims = step.args[0] if step.args else dict(step.kwargs).get("dim")
+    dims = (dims,) if isinstance(dims, int) else dims
+    if not isinstance(dims, (tuple, list)) or not all(isinstance(dim, int) for dim in dims):
+        return False
+    return {dim % (2 + spatial_dims) for dim in dims} == set(range(2, 2 + spatial_dims))
 
 
 def _keeps_dims(step: ChainStep) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph import NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
-from ninokit.graph.chains import is_elementwise, is_flatten, read_chain
+from ninokit.graph.chains import is_elementwise, is_flatten, is_reshape, read_chain
 
 __all__ = ["encode", "matches"]
 
@@ -46,6 +46,8 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
             chain.linear(step.name, step.module)
         elif isinstance(step.module, NORMS):
             chain.norm(step.name, step.module)
+        elif is_reshape(step) and not chain.started:
+            continue  # whatever the inputs' order, they are the input neurons
         elif is_flatten(step):
             chain.flatten()
         elif not is_elementwise(step):

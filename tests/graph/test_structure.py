@@ -9,7 +9,6 @@ import torch
 from ninokit.errors import GraphError
 from ninokit.graph import EdgeKind, Edges, GraphBuilder, NeuralGraph, Neurons
 from ninokit.graph.kinds import NUM_KINDS
-from ninokit.graph.structure import blocks_of, node_range
 from ninokit.graph.views import make_view
 
 
@@ -68,9 +67,8 @@ def test_counts():
     assert [block.num_taps for block in graph.edges] == [1] * 6
     assert [block.pattern for block in graph.edges] == ["dense", "dense", "dense", "diagonal", "dense", "dense"]
     assert graph.offsets == {"a": 0, "b": 3, "c": 7, "d": 11, "0.bias": 13, "2.bias": 14}
-    assert node_range(graph, graph.neurons[2]) == slice(7, 11)
-    assert blocks_of(graph.edges, "1.weight") == [graph.edges[2]]
-    assert blocks_of(graph.edges, "nothing") == []
+    assert graph.blocks["1.weight"] == [graph.edges[2]]
+    assert list(graph.blocks) == ["0.weight", "0.bias", "1.weight", "2.weight", "2.bias"]
 
 
 def test_patterns():

@@ -154,3 +154,18 @@ def test_overlap_is_refused(case, data):
     boxes[index] = tuple(box)
     with pytest.raises(GraphError, match=r"^w: covered twice, by the edges src\d+ → dst\d+ and src\d+ → dst\d+; "):
         graph_of(shape, boxes)
+
+
+def test_a_parameter_of_thousands_of_blocks():
+    model = nn.Module()
+    model.head = nn.Parameter(torch.zeros(2, 30_000))
+    builder = GraphBuilder(model)
+    channels, outputs = builder.neurons("channels", 1), builder.neurons("outputs", 2)
+    builder.edges(EdgeKind.LINEAR, channels, outputs, parameter="head", axes="dst (src tap)")
+    graph = builder.build()
+    assert len(graph.edges) == 3334
+    twice = (
+        "head: covered twice, by the edges channels → outputs and channels → outputs; every number belongs on one edge"
+    )
+    with refusal(twice):
+        NeuralGraph(graph.neurons, (*graph.edges, graph.edges[1700]), graph.parameters)

@@ -61,7 +61,8 @@ def test_an_unknown_name_needs_a_hash(tmp_path):
         read_published(path)
     assert str(caught.value) == (
         f"{path}: no published checkpoint has this file name (they are ['nino_mlp.pt', 'nino_mlp_h32.pt', "
-        f"'nino_no_posw.pt']); if you trust the file, pass the sha256 it must have"
+        f"'nino_no_posw.pt']); if you trust the file, load it with ninokit.nowcasters.load(path, sha256=…), or "
+        f"nowcaster_sha256=… on the command line"
     )
 
 
@@ -101,6 +102,15 @@ def altered(change) -> dict:
         ),
         ({"weights": 1}, "expected a dictionary with 'state_dict' and 'model_args', got ['weights']"),
         ([1], "expected a dictionary, got list"),
+        ({"state_dict": {"a": 1}, "model_args": {}}, "'state_dict' holds other things than tensors by name"),
+        (
+            altered(lambda c: c.update(model_args=None)),
+            "expected a dictionary with 'state_dict' and 'model_args', got ['model_args', 'state_dict']",
+        ),
+        (
+            altered(lambda c: c["state_dict"].update({"gnn.convs.7.lin.bias": torch.zeros(8)})),
+            "nothing reads the tensor 'convolutions.7.output.bias'; this is a model of another form",
+        ),
     ],
 )
 def test_a_model_of_another_form_is_refused(tmp_path, content, message):

@@ -315,7 +315,39 @@ def named(*layers: tuple[str, nn.Module]) -> nn.Module:
 
 
 NO_STEP = "is no step of a plain convolutional chain"
+
+
+class Viewed(nn.Module):
+    """A feature map that is not flattened example by example."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.head = nn.Linear(12, 2)
+        self.size = size
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head(x.view(self.size(x), -1))
+
+
 DECLINED = [
+    (lambda: Viewed(lambda x: 2 * x.size(0)), f"'view' {NO_STEP}"),
+    (lambda: Viewed(lambda x: x.size(1)), f"'view' {NO_STEP}"),
+    (lambda: Viewed(lambda x: x.shape[1]), f"'view' {NO_STEP}"),
+    (lambda: Viewed(lambda x: 2), f"'view' {NO_STEP}"),
+    (
+        lambda: nn.Sequential(nn.Linear(5, 8), nn.Conv1d(8, 2, 1)),
+        "1 reads a map of 1 dimensions, the layer before has none such",
+    ),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.InstanceNorm1d(6, affine=True)),
+        "2: InstanceNorm1d where 0 dimensions follow",
+    ),
+    (
+        lambda: nn.Sequential(nn.BatchNorm1d(8), nn.Flatten(), nn.Linear(48, 2), nn.Conv1d(2, 2, 1)),
+        "2 acts on 48 numbers, the layer before it has 8 neurons",
+    ),
     (Residual, "the output of 'x' is used 2 times; in a chain once"),
     (PartlyPooled, f"'mean' {NO_STEP}"),
     (Squeezed, f"'squeeze' {NO_STEP}"),

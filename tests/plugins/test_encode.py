@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ninokit
-from ninokit.architectures import Architecture, unwrap
+from ninokit.encoding import Architecture, unwrap
 from ninokit.errors import ArchitectureError, GraphError, UnsupportedModelError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
 from ninokit.plugins import Registry
@@ -136,3 +136,14 @@ def test_wrappers_are_seen_through():
         assert unwrap(wrapped) is model
         assert ninokit.encode(wrapped) == ninokit.encode(model)
     assert unwrap(model) is model
+
+
+def test_an_architecture_that_breaks_is_passed_over(monkeypatch, caplog):
+    def breaks(model, example_inputs=None):
+        raise KeyError("hidden_size")
+
+    broken = Architecture("broken", "fails", lambda model: True, breaks)
+    known = {"broken": broken, **ninokit.architectures()}
+    monkeypatch.setattr("ninokit.encoding.architectures", lambda: known)
+    assert ninokit.encode(nn.Linear(3, 2)).num_edges == 8
+    assert caplog.messages == ["the architecture broken failed on Linear: broken (KeyError: 'hidden_size')"]

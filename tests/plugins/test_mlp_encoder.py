@@ -257,6 +257,10 @@ def reshaped() -> nn.Module:
 
 
 DECLINED = [
+    (
+        lambda: nn.Sequential(nn.Linear(4, 8), nn.InstanceNorm1d(8, affine=True)),
+        "1: InstanceNorm1d where 0 dimensions follow",
+    ),
     (Residual, "the output of 'x' is used 2 times; in a chain once"),
     (TwoInputs, "it has 2 inputs; a chain has one"),
     (NoInput, "it has 0 inputs; a chain has one"),
@@ -313,3 +317,25 @@ def test_declined_with_the_reason(build, reason):
 )
 def test_matches(build, answer):
     assert matches(build()) is answer
+
+
+class Images(nn.Module):
+    def __init__(self, view):
+        super().__init__()
+        self.view = view
+        self.layer = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.layer(self.view(x))
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x.view(-1, 16), lambda x: x.reshape(x.shape[0], -1), lambda x: x.flatten(1), lambda x: x]
+)
+def test_inputs_may_be_reshaped_before_the_first_layer(view):
+    assert encode(Images(view)).num_edges == 2 * 16 + 2
+
+
+def test_a_chain_of_hundreds_of_layers():
+    model = nn.Sequential(*[layer for _ in range(600) for layer in (nn.Linear(2, 2), nn.ReLU())])
+    assert len(encode(model).edges) == 1200

@@ -2,6 +2,7 @@ import copy
 import io
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -229,6 +230,45 @@ class TestWorksWith:
         for name, parameter in network.named_parameters():
             torch.testing.assert_close(parameter, twin.get_parameter(name))
 
+    def test_half_precision_training_of_float_states(self, batches, train, network):
+        model, optimizer = network.half(), torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, model, "linefit", period=10, total_steps=60)
+        train(model, optimizer, [(x.half(), y.half()) for x, y in batches[:20]])
+        assert nowcasting.accepted == 2
+
+    def test_a_model_moved_to_another_dtype(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        network.double()
+        train(network, optimizer, [(x.double(), y.double()) for x, y in batches[:20]])
+        assert nowcasting.accepted == 2
+
+    def test_parameter_groups_added_later(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network[2].parameters(), lr=0.1)
+        ninokit.attach(optimizer, network, scripted(0.25), period=10, total_steps=60)
+        optimizer.add_param_group({"params": list(network[0].parameters()), "lr": 0.0})
+        start = parameters_of(network)
+        train(network, optimizer, batches[:10])
+        torch.testing.assert_close(network[0].weight.detach(), start["0.weight"] + 0.25)
+
+    def test_wrappers_that_are_no_whole_optimizers(self, network, batches, train, scripted):
+        class Wrapper(torch.optim.Optimizer):
+            """As Accelerate's: a subclass by name, which delegates."""
+
+            def __init__(self, optimizer):
+                self.optimizer = optimizer
+
+            def zero_grad(self):
+                self.optimizer.zero_grad()
+
+            def step(self, closure=None):
+                self.optimizer.step(closure)
+
+        wrapped = Wrapper(torch.optim.Adam(network.parameters()))
+        nowcasting = ninokit.attach(wrapped, network, scripted(), period=10, total_steps=60)
+        train(network, wrapped, batches[:10])
+        assert nowcasting.accepted == 1
+
     def test_half_precision_weights(self, batches, train, network):
         network.bfloat16()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -271,6 +311,44 @@ class TestRefusal:
         assert [(event.accepted, event.reason) for event in nowcasting.events] == [(False, reason)]
         assert (nowcasting.accepted, nowcasting.refused) == (0, 1)
         assert caplog.messages == [f"step 10: nowcast refused, the weights stay: {reason}"]
+
+    def test_a_prediction_that_overflows_the_weights_dtype(self, network, batches, train):
+        class Wide(ninokit.nowcasters.LineFit):
+            def forecast(self, graph, history, horizon):
+                for name, states in history.items():
+                    yield name, states[-1].float() + 1e6
+
+        model, optimizer = network.half(), torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, model, Wide(), period=10, total_steps=60)
+        train(model, optimizer, [(x.half(), y.half()) for x, y in batches[:10]])
+        assert nowcasting.events[0].reason == "prediction of 0.weight: not finite (NaN or infinity)"
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+    def test_parameters_replaced_after_attaching(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        for module in (network[0], network[2]):
+            module.weight, module.bias = nn.Parameter(module.weight.clone()), nn.Parameter(module.bias.clone())
+        optimizer.param_groups[0]["params"] = list(network.parameters())
+        train(network, optimizer, batches[:10])
+        assert nowcasting.events[0].reason == (
+            "the optimizer has none of the model's trainable parameters (any more); attach again"
+        )
+
+    def test_an_interrupted_nowcast_leaves_the_weights_and_training_goes_on(self, network, batches, train, scripted):
+        def interrupt(name, x):
+            if name == "2.weight" and nowcasting.steps == 10:
+                raise KeyboardInterrupt
+            return [(name, x)]
+
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        nowcasting = ninokit.attach(optimizer, network, scripted(distort=interrupt), period=10, total_steps=60)
+        start = parameters_of(network)
+        with pytest.raises(KeyboardInterrupt):
+            train(network, optimizer, batches[:10])
+        assert same(parameters_of(network), start)
+        train(network, optimizer, batches[10:20])
+        assert [(event.step, event.accepted) for event in nowcasting.events] == [(20, True)]
 
     @pytest.mark.parametrize("nowcaster", ["linefit", "nino"])
     def test_weights_that_are_not_finite(self, network, nowcaster, caplog):
@@ -319,7 +397,7 @@ class TestResume:
         assert train(second, optimizer, batches[stop:]) == losses[stop:]
         assert same(parameters_of(second), parameters_of(whole))
         assert resumed.steps == 60
-        assert [event.step for event in resumed.events] == [e.step for e in uninterrupted.events if e.step > stop]
+        assert [replace(e, seconds=0) for e in resumed.events] == [replace(e, seconds=0) for e in uninterrupted.events]
 
     def test_a_plain_optimizer_state_loads(self, network, batches, train, scripted):
         plain = torch.optim.Adam(network.parameters())
@@ -329,8 +407,42 @@ class TestResume:
         nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
         optimizer.load_state_dict(saved)
         assert optimizer.state_dict()["state"][0]["step"] == 3
-        train(network, optimizer, batches[:10])
-        assert nowcasting.accepted == 1
+        assert nowcasting.steps == 3  # as Adam has counted
+        train(network, optimizer, batches[3:20])
+        assert [event.step for event in nowcasting.events] == [20]  # 10 had no whole period before it
+
+    @pytest.mark.parametrize(
+        ("damage", "fault"),
+        [
+            (lambda own: own.pop("history"), "KeyError: 'history'"),
+            (lambda own: own["history"].pop("context"), "KeyError: 'context'"),
+            (lambda own: own.update(steps="x"), "ValueError: invalid literal for int() with base 10: 'x'"),
+            (lambda own: own.update(events=[{}]), "TypeError: NowcastEvent.__init__() missing 5 required"),
+            (lambda own: own["history"].update(states=3), "TypeError: argument of type 'int' is not"),
+        ],
+    )
+    def test_a_damaged_history_is_left_out_and_said(self, network, batches, train, scripted, caplog, damage, fault):
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:13])
+        saved = copy.deepcopy(optimizer.state_dict())
+        damage(saved["ninokit"])
+        optimizer.load_state_dict(saved)
+        (message,) = caplog.messages
+        assert message.startswith(f"the loaded history is left out: it is damaged ({fault}")
+        train(network, optimizer, batches[13:30])
+        assert [event.step for event in nowcasting.events] == [10, 30]
+
+    def test_a_state_that_torch_refuses_changes_nothing(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:6])
+        foreign = torch.optim.Adam(network[0].parameters()).state_dict()
+        foreign["ninokit"] = {**optimizer.state_dict()["ninokit"], "steps": 99}
+        with pytest.raises(ValueError, match="size of optimizer's group"):
+            optimizer.load_state_dict(foreign)
+        train(network, optimizer, batches[6:10])
+        assert (nowcasting.steps, nowcasting.accepted) == (10, 1)
 
     def test_a_state_with_history_loads_into_a_plain_optimizer(self, network, batches, train, scripted):
         optimizer = torch.optim.Adam(network.parameters())
@@ -357,10 +469,10 @@ class TestResume:
         other = torch.optim.Adam(network.parameters())
         nowcasting = ninokit.attach(other, network, scripted(), period=20, total_steps=60)
         other.load_state_dict(saved)
-        assert caplog.messages == ["the loaded history is left out, because its period is 10, here 20"]
+        assert caplog.messages == ["the loaded history is left out: its period is 10, here 20"]
         assert nowcasting.steps == 15
         train(network, other, batches[15:40])
-        assert [event.step for event in nowcasting.events] == [40]  # 20 had no whole period before it
+        assert [event.step for event in nowcasting.events] == [10, 40]  # 20 had no whole period before it
 
 
 class TestBadSettings:
@@ -395,6 +507,35 @@ class TestBadSettings:
         with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
             ninokit.attach(optimizer, network, "linefit", **{"total_steps": 100, "period": 10, **settings})
         assert "ninokit" not in optimizer.state_dict()
+
+    def test_a_second_nowcasting(self, network):
+        optimizer = torch.optim.SGD(network.parameters())
+        first = ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+        message = "optimizer: a nowcasting is attached to it already; call its detach() first"
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+        first.detach()
+        ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+
+    def test_a_training_too_short_for_any_nowcast_is_said(self, network, caplog):
+        optimizer = torch.optim.SGD(network.parameters())
+        ninokit.attach(optimizer, network, "linefit", period=1000, total_steps=1500)
+        assert caplog.messages == ["a period of 1000 steps leaves no nowcast in 1500 steps; shorten it"]
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"period": 1e3}, "period: expected whole numbers, got 1000.0"),
+            ({"horizons": [1.5]}, "horizons: expected whole numbers, got 1.5"),
+            ({"nowcaster": 3}, "nowcaster: expected a Nowcaster, a name or a path, got 3"),
+            ({"model": "network"}, "model: expected a torch.nn.Module, got 'network'"),
+            ({"optimizer": None}, "optimizer: expected a torch.optim.Optimizer, got None"),
+        ],
+    )
+    def test_arguments_of_another_type(self, network, settings, message):
+        defaults = {"optimizer": torch.optim.SGD(network.parameters()), "model": network, "total_steps": 10_000}
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(**{**defaults, **settings})
 
     def test_an_optimizer_of_another_model(self, network):
         optimizer = torch.optim.SGD(nn.Linear(4, 6).parameters())

@@ -75,6 +75,6 @@ def test_mismatches_are_named(parameters):
     fill(history, parameters, [1.0])
     saved = history.state_dict()
     other = StateHistory({**parameters, "weight": torch.zeros(4, 3)}, context=2)
-    assert other.mismatch(saved) == "weight has shape (2, 3), here (4, 3)"
+    assert other.mismatch(saved) == "weight has states of shape (1, 2, 3), here (1, 4, 3)"
     assert StateHistory({"gain": torch.zeros(1)}, context=2).mismatch(saved) == "it lacks the parameter 'gain'"
     assert StateHistory(parameters, context=5).mismatch(saved) == "its context is 2, here 5"

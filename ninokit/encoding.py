@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ninokit.errors import ArchitectureError, UnsupportedModelError
+from ninokit.errors import ArchitectureError, GraphError, UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 
 __all__ = ["Architecture", "architectures", "encode", "unwrap"]
@@ -89,6 +89,11 @@ def encode(
             graph = family.encode(model, example_inputs)
         except UnsupportedModelError as error:
             reasons[name] = str(error)
+        except GraphError:
+            raise
+        except Exception as error:
+            reasons[name] = f"broken ({type(error).__name__}: {error})"
+            _log.warning("the architecture %s failed on %s: %s", name, type(model).__name__, reasons[name])
         else:
             _log.debug("%s encoded as %s", type(model).__name__, name)
             return graph
