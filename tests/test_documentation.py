@@ -64,3 +64,13 @@ def test_the_plugin_guides_architecture(monkeypatch):
     graph = ninokit.encode(Shifted())
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+)
+def test_relative_links_lead_somewhere(path):
+    text = (ROOT / path).read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
+    missing = [link for link in links if not ((ROOT / path).parent / link).exists()]
+    assert missing == []
