@@ -1,7 +1,8 @@
-"""NiNo: a graph neural network on the neural graph, in DGL message passing.
+"""NiNo: a graph neural network on the neural graph.
 
-This is the form to read, to train and to test against: it follows the paper's equations one by one and keeps a
-feature vector for every edge.
+`Nino.forward` is the function in DGL message passing, the form to read, to train and to test against: it follows the
+paper's equations one by one and keeps a feature vector for every edge. `Nino.forecast` computes the same block by
+block, see `ninokit.nowcasters.streaming`, and needs no DGL.
 
 Shape legend: nodes, edges = of the DGL graph, self-loops included; H = hidden; taps, context = numbers an edge
 carries, and past states of each; horizon = future states.
@@ -22,6 +23,7 @@ from ninokit.graph.kinds import NUM_KINDS
 from ninokit.graph.structure import POSITION_DIM, NeuralGraph
 from ninokit.nowcasters.base import History, Nowcaster, check_forecast
 from ninokit.nowcasters.scaling import Scale
+from ninokit.nowcasters.streaming import stream_forecast
 
 if TYPE_CHECKING:
     import dgl
@@ -43,9 +45,6 @@ class Nino(nn.Module, Nowcaster):
         max_horizon: how far it can look ahead.
         layers: rounds of message passing.
 
-    Raises:
-        DependencyError: if DGL is not installed.
-
     Example:
         >>> import torch, ninokit
         >>> model = torch.nn.Linear(3, 2)
@@ -58,7 +57,6 @@ class Nino(nn.Module, Nowcaster):
     needs_weights = True
 
     def __init__(self, hidden: int = 128, context: int = 5, max_horizon: int = 40, layers: int = 2) -> None:
-        import_dgl()  # better now than at the first forecast, a thousand steps into a training
         super().__init__()
         self.context = context
         self.max_horizon = max_horizon
@@ -92,9 +90,27 @@ class Nino(nn.Module, Nowcaster):
         return self.readout(edges).unflatten(1, (MAX_TAPS, self.max_horizon))[:, :taps]
 
     def forecast(self, graph: NeuralGraph | None, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
-        """See `Nowcaster.forecast`; runs on the CPU, where DGL's graphs are."""
+        """See `Nowcaster.forecast`; runs where the nowcaster's weights are, in their dtype."""
         check_forecast(self, graph, history, horizon)
         assert graph is not None  # check_forecast has seen to it
+        return stream_forecast(self, graph, history, horizon)
+
+    def forecast_with_dgl(self, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
+        """The forecast through `forward`: the slow twin of `forecast`, for comparisons.
+
+        Args:
+            graph: see `Nowcaster.forecast`.
+            history: see `Nowcaster.forecast`.
+            horizon: see `Nowcaster.forecast`.
+
+        Yields:
+            See `Nowcaster.forecast`; on the CPU, where DGL's graphs are.
+
+        Raises:
+            DependencyError: if DGL is not installed.
+            ForecastError: see `Nowcaster.forecast`.
+        """
+        check_forecast(self, graph, history, horizon)
         dtype = self.edge_embedding.weight.dtype
         scales, scaled = {}, {}
         for name in graph.parameters:

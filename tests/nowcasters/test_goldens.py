@@ -53,12 +53,19 @@ class Golden:
 
 
 @pytest.mark.parametrize("horizon", [1, 17, 40])
-@pytest.mark.parametrize(("family", "checkpoint"), [("nino", "nino_no_posw.pt"), ("wnn", "nino_mlp.pt")])
+@pytest.mark.parametrize(
+    ("family", "checkpoint", "forecast"),
+    [
+        pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast_with_dgl, id="nino in message passing"),
+        pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast, id="nino streamed"),
+        pytest.param("wnn", "nino_mlp.pt", lambda wnn: wnn.forecast, id="wnn"),
+    ],
+)
 @pytest.mark.parametrize("case", ["mlp", "cnn", "cnn_bn"])
-def test_published_predictions_are_met(shared_folder, case, family, checkpoint, horizon):
+def test_published_predictions_are_met(shared_folder, case, family, checkpoint, forecast, horizon):
     golden = Golden(shared_folder / "goldens", case)
     nowcaster = ninokit.nowcasters.load(shared_folder / "weights" / checkpoint)
-    prediction = dict(nowcaster.forecast(golden.graph, golden.history(), horizon))
+    prediction = dict(forecast(nowcaster)(golden.graph, golden.history(), horizon))
     ours = torch.cat([prediction[name].flatten() for name, _ in golden.description["parameters"]]).numpy()
     expected, last = golden.arrays[f"{family}_k{horizon}"], golden.arrays["states"][:, -1]
     assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected - last)

@@ -182,10 +182,13 @@ def test_it_needs_a_graph():
     assert str(caught.value) == "graph: Nino reads the neural graph, got None; pass encode(model)"
 
 
-def test_without_dgl_it_says_so_when_it_is_made(monkeypatch):
+def test_it_forecasts_without_dgl(monkeypatch, cnn, history_of):
     def missing():
         raise DependencyError("dgl is not installed")
 
-    monkeypatch.setattr("ninokit.nowcasters.nino.import_dgl", missing)
+    for module in ("ninokit.nowcasters.nino", "ninokit.graph.dgl_view"):
+        monkeypatch.setattr(f"{module}.import_dgl", missing)
+    nino, graph, history = Nino(hidden=8), ninokit.encode(cnn), history_of(cnn)
+    assert dict(nino.forecast(graph, history, 3)).keys() == history.keys()
     with pytest.raises(DependencyError, match="dgl is not installed"):
-        Nino()
+        dict(nino.forecast_with_dgl(graph, history, 3))

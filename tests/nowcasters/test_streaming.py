@@ -1,0 +1,119 @@
+"""The streamed forecast against the same function in DGL message passing."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import ninokit
+from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
+from ninokit.nowcasters import Nino, streaming
+
+PARAMETER_KINDS = [kind for kind in EdgeKind if not kind.structural and kind is not EdgeKind.PADDING]
+# Readings of a parameter as (group, dst, src, tap), with the order of its axes.
+LAYOUTS = {
+    "(group dst) src tap": lambda g, d, s, t: (g * d, s, t),
+    "(group src) dst tap": lambda g, d, s, t: (g * s, d, t),
+    "group dst (src tap)": lambda g, d, s, t: (g, d, s * t),
+    "group src dst tap": lambda g, d, s, t: (g, s, d, t),
+    "tap group dst src": lambda g, d, s, t: (t, g, d, s),
+}
+
+
+@st.composite
+def networks(draw) -> tuple[nn.Module, NeuralGraph]:
+    """Random groups and random blocks between them: dense, grouped, diagonal, structural, of 1 to 20 taps."""
+    model = nn.Module()
+    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12, 20]), min_size=2, max_size=4))
+    pairs = st.tuples(*[st.integers(0, len(sizes) - 1)] * 2)
+    plans = []
+    for index, (src, dst) in enumerate(draw(st.lists(pairs, min_size=1, max_size=5))):
+        common = math.gcd(sizes[src], sizes[dst])
+        groups = draw(st.sampled_from([n for n in range(1, common + 1) if common % n == 0]))
+        plans.append((src, dst, groups, draw(st.integers(1, 20)), draw(st.sampled_from(sorted(LAYOUTS))), index))
+    for src, dst, groups, taps, axes, index in plans:
+        shape = LAYOUTS[axes](groups, sizes[dst] // groups, sizes[src] // groups, taps)
+        model.register_parameter(f"p{index}", nn.Parameter(torch.randn(shape)))
+    builder = GraphBuilder(model)
+    neurons = [builder.neurons(f"n{index}", size) for index, size in enumerate(sizes)]
+    for src, dst, groups, _, axes, index in plans:
+        kind = draw(st.sampled_from(PARAMETER_KINDS))
+        builder.edges(kind, neurons[src], neurons[dst], parameter=f"p{index}", axes=axes, groups=groups)
+        if draw(st.booleans()):
+            builder.edges(EdgeKind.RESIDUAL, neurons[dst], neurons[src], groups=groups)
+    return model, builder.build()
+
+
+def relative_error(found, expected, history) -> float:
+    """Of the step, over all parameters."""
+    assert found.keys() == expected.keys()
+    difference = sum((found[name] - expected[name]).double().square().sum() for name in expected)
+    step = sum((expected[name] - history[name][-1]).double().square().sum() for name in expected)
+    return float((difference / step).sqrt())
+
+
+@settings(max_examples=40)
+@given(networks(), st.sampled_from([1, 3]), st.sampled_from([1, 7, 64, 2048]), st.integers(1, 40))
+def test_it_is_the_function_in_message_passing(network, layers, tile, horizon):
+    model, graph = network
+    nino = Nino(hidden=8, layers=layers).double()
+    history = {name: torch.randn(5, *p.shape, dtype=torch.float64) for name, p in model.named_parameters()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(streaming._TILE_EDGES, "cpu", tile)
+        found = dict(nino.forecast(graph, history, horizon))
+    expected = dict(nino.forecast_with_dgl(graph, history, horizon))
+    assert relative_error(found, expected, history) < 1e-10
+
+
+@pytest.mark.parametrize("horizon", [1, 17, 40])
+def test_in_float32_with_the_published_weights(shared_folder, cnn, history_of, horizon):
+    nino = ninokit.nowcasters.load(shared_folder / "weights" / "nino_no_posw.pt")
+    wide = nn.Sequential(nn.Linear(40, 300), nn.ReLU(), nn.Linear(300, 30))
+    for model in (cnn, wide):
+        graph, history = ninokit.encode(model), history_of(model)
+        found = dict(nino.forecast(graph, history, horizon))
+        expected = dict(nino.forecast_with_dgl(graph, history, horizon))
+        assert relative_error(found, expected, history) < 1e-5
+
+
+def test_same_inputs_same_bits(cnn, history_of):
+    nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
+    first, second = (dict(nino.forecast(graph, history, 5)) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_parameters_in_another_memory_layout(history_of):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3)).to(memory_format=torch.channels_last)
+    nino, graph, history = Nino(hidden=8), ninokit.encode(model), history_of(model)
+    mixed = {name: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) if x.ndim == 5 else x
+             for name, x in history.items()}  # fmt: skip
+    plain, other = (dict(nino.forecast(graph, h, 5)) for h in (history, mixed))
+    torch.testing.assert_close(plain, other)
+
+
+def test_no_feature_vector_an_edge(history_of):
+    """The largest tensor that the forecast makes grows with neurons and the tile, not with edges."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 256))
+    hidden, graph, history = 64, ninokit.encode(model), history_of(model)
+    nino = Nino(hidden=hidden)
+    graph.positions  # noqa: B018  (computed once, before the forecast)
+    with Largest() as largest:
+        dict(nino.forecast(graph, history, 5))
+    tile = hidden * streaming._TILE_EDGES["cpu"] * 4
+    states = 5 * max(shape.numel() for shape in graph.parameters.values())
+    assert largest.elements <= max(tile, states, 2 * hidden * graph.num_nodes)
+    assert largest.elements < hidden * graph.num_edges / 8
