@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,12 @@ def shared_folder() -> Path:
     if not (_SHARED / "goldens").is_dir():
         pytest.skip("../shared is not beside this checkout")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def dgl_installed() -> None:
+    """For tests that need DGL, which has no wheels for Python 3.13."""
+    try:
+        metadata.version("dgl")
+    except metadata.PackageNotFoundError:
+        pytest.skip("dgl is not installed")

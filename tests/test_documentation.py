@@ -28,7 +28,9 @@ def code_blocks(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_docstring_examples(name):
+def test_docstring_examples(name, request):
+    if name == "ninokit.graph.dgl_view":
+        request.getfixturevalue("dgl_installed")
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
 

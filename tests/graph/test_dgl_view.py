@@ -131,7 +131,7 @@ def test_missing_dgl(monkeypatch):
     monkeypatch.delitem(sys.modules, "dgl", raising=False)
     monkeypatch.setattr(metadata, "version", not_there)
     message = (
-        "dgl is not installed. The graph view and the `nino` nowcaster need it: use Python 3.10 or 3.11 with "
+        "dgl is not installed. The DGL view of graphs and `Nino.forward` need it: use Python 3.10 or 3.11 with "
         "`pip install dgl==1.1.3`, or Python 3.12 with `pip install dgl==2.1.0 pandas pydantic`; there is no DGL for "
         "later Pythons."
     )

@@ -56,7 +56,13 @@ class Golden:
 @pytest.mark.parametrize(
     ("family", "checkpoint", "forecast"),
     [
-        pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast_with_dgl, id="nino in message passing"),
+        pytest.param(
+            "nino",
+            "nino_no_posw.pt",
+            lambda nino: nino.forecast_with_dgl,
+            id="nino in message passing",
+            marks=pytest.mark.usefixtures("dgl_installed"),
+        ),
         pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast, id="nino streamed"),
         pytest.param("wnn", "nino_mlp.pt", lambda wnn: wnn.forecast, id="wnn"),
     ],

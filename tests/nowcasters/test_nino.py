@@ -58,6 +58,7 @@ def slow_nino(model: Nino, graph: ninokit.NeuralGraph, features: torch.Tensor) -
     return np.stack(out).reshape(len(e), 9, model.max_horizon)[:, : features.shape[1]]
 
 
+@pytest.mark.usefixtures("dgl_installed")
 def test_message_passing_is_the_papers_function(cnn, nino, history_of):
     graph = ninokit.encode(cnn)
     states = {name: x.double() for name, x in history_of(cnn).items()}
@@ -67,6 +68,7 @@ def test_message_passing_is_the_papers_function(cnn, nino, history_of):
     np.testing.assert_allclose(fast, slow, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.usefixtures("dgl_installed")
 def test_message_passing_with_structural_and_grouped_edges(nino):
     model = nn.Module()
     model.depthwise = nn.Parameter(torch.randn(4, 1, 3))
@@ -127,6 +129,7 @@ def test_positions_tell_equal_neurons_apart(nino):
     assert len(prediction["0.weight"][:, 0].unique()) == 4
 
 
+@pytest.mark.usefixtures("dgl_installed")
 def test_a_batch_is_its_graphs_one_by_one(cnn, nino, history_of):
     import dgl
 
@@ -140,6 +143,7 @@ def test_a_batch_is_its_graphs_one_by_one(cnn, nino, history_of):
     torch.testing.assert_close(together, apart)
 
 
+@pytest.mark.usefixtures("dgl_installed")
 def test_it_is_differentiable_everywhere(cnn, nino, history_of):
     view = double_positions(ninokit.encode(cnn).to_dgl({n: x.double() for n, x in history_of(cnn).items()}))
     nino(view).square().sum().backward()

@@ -55,6 +55,7 @@ def relative_error(found, expected, history) -> float:
     return float((difference / step).sqrt())
 
 
+@pytest.mark.usefixtures("dgl_installed")
 @settings(max_examples=40)
 @given(networks(), st.sampled_from([1, 3]), st.sampled_from([1, 7, 64, 2048]), st.integers(1, 40))
 def test_it_is_the_function_in_message_passing(network, layers, tile, horizon):
@@ -68,6 +69,7 @@ def test_it_is_the_function_in_message_passing(network, layers, tile, horizon):
     assert relative_error(found, expected, history) < 1e-10
 
 
+@pytest.mark.usefixtures("dgl_installed")
 @pytest.mark.parametrize("horizon", [1, 17, 40])
 def test_in_float32_with_the_published_weights(shared_folder, cnn, history_of, horizon):
     nino = ninokit.nowcasters.load(shared_folder / "weights" / "nino_no_posw.pt")
