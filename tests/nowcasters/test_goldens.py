@@ -56,19 +56,15 @@ class Golden:
 @pytest.mark.parametrize(
     ("family", "checkpoint", "forecast"),
     [
-        pytest.param(
-            "nino",
-            "nino_no_posw.pt",
-            lambda nino: nino.forecast_with_dgl,
-            id="nino in message passing",
-            marks=pytest.mark.usefixtures("dgl_installed"),
-        ),
+        pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast_with_dgl, id="nino in message passing"),
         pytest.param("nino", "nino_no_posw.pt", lambda nino: nino.forecast, id="nino streamed"),
         pytest.param("wnn", "nino_mlp.pt", lambda wnn: wnn.forecast, id="wnn"),
     ],
 )
 @pytest.mark.parametrize("case", ["mlp", "cnn", "cnn_bn"])
-def test_published_predictions_are_met(shared_folder, case, family, checkpoint, forecast, horizon):
+def test_published_predictions_are_met(shared_folder, case, family, checkpoint, forecast, horizon, request):
+    if "message passing" in request.node.name:
+        request.getfixturevalue("dgl_installed")
     golden = Golden(shared_folder / "goldens", case)
     nowcaster = ninokit.nowcasters.load(shared_folder / "weights" / checkpoint)
     prediction = dict(forecast(nowcaster)(golden.graph, golden.history(), horizon))
