@@ -63,7 +63,7 @@ class CompareConfig:
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.
     """
 
-    task: str = _setting("mnist1d_cnn", "the name of a task, see `ninokit tasks`", bool)
+    task: str = _setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2],
         metadata=_meaning("a list of distinct whole numbers from 0, such as [0,1,2]", _seeds),
@@ -131,7 +131,7 @@ def _from_file(path: Path) -> _Settings:
         raise ConfigError(f"configuration file {path}: not valid YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise ConfigError(
-            f"configuration file {path}: expected lines such as `task: mnist1d_cnn`; got a {type(content).__name__}"
+            f"configuration file {path}: expected lines such as `task: mnist1d_mlp`; got a {type(content).__name__}"
         )
     return {str(key): (value, f"configuration file {path}") for key, value in content.items()}
 

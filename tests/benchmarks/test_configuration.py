@@ -11,7 +11,7 @@ from ninokit.errors import ConfigError
 
 KNOWN = (
     "task, seeds, nowcaster, nowcaster_sha256, data_root, out, total_steps, period, lr, eval_every, target, "
-    "device, threads"
+    "stop_at_target, device, threads"
 )
 
 
@@ -47,6 +47,7 @@ def test_an_empty_file_changes_nothing(tmp_path):
         ("lr=1", "lr", 1.0),
         ("device=cuda:1", "device", "cuda:1"),
         ("target=1", "target", 1.0),
+        ("stop_at_target=true", "stop_at_target", True),
         ("out=a=b", "out", "a=b"),
         ("data_root=/data with space", "data_root", "/data with space"),
         ("period=null", "period", None),
@@ -66,6 +67,8 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("stop_at_target=1", "stop_at_target must be true or false; got 1"),
+        ("period=true", "period must be a whole number, at least 1; got True"),
         ("period=0", f"period must be {COUNT}; got 0"),
         ("period=1.5", f"period must be {COUNT}; got 1.5"),
         ("period=fast", f"period must be {COUNT}; got 'fast'"),
@@ -109,7 +112,7 @@ def test_refused_on_the_command_line(override, message):
         ("period: 0", f": period must be {COUNT}; got 0"),
         ("tasks: x", f": unknown setting 'tasks'. Did you mean 'task'? Known settings: {KNOWN}"),
         ("3: x", f": unknown setting '3'. Known settings: {KNOWN}"),
-        ("- a", ": expected lines such as `task: mnist1d_cnn`; got a list"),
+        ("- a", ": expected lines such as `task: mnist1d_mlp`; got a list"),
     ],
 )
 def test_refused_in_a_file(tmp_path, content, message):

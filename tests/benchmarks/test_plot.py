@@ -83,6 +83,13 @@ def test_several_seeds_have_thin_lines_and_a_thick_median(draw, make_run):
     assert figure.legends[0].get_texts()[0].get_text() == "baseline (median of 3 seeds)"
 
 
+def test_the_median_ends_where_the_first_run_ends(draw, make_run):
+    _, figure = draw(make_run("baseline", 0, [0.1, 0.9]), make_run("baseline", 1, [0.2, 0.3, 0.9]))
+    first, second, thick, _ = figure.axes[2].get_lines()
+    assert [len(line.get_xdata()) for line in (first, second, thick)] == [2, 3, 2]
+    np.testing.assert_allclose(thick.get_ydata(), [0.15, 0.6])
+
+
 def test_nowcasts_are_marked_where_they_happened_and_refused_ones_differ(draw, make_run):
     _, figure = draw(
         make_run("baseline", 0, [0.1, 0.5, 0.9]),

@@ -119,6 +119,15 @@ def test_the_baseline_is_a_plain_loop(tiny):
     assert _measured(record) == expected
 
 
+def test_it_stops_at_the_target_if_asked(tiny):
+    data = tiny.load_data(None)
+    whole = train(tiny, data, seed=11)
+    task = replace(tiny, target=whole.points[1].score)
+    stopped = train(task, data, seed=11, stop_at_target=True)
+    reached = next(n for n, point in enumerate(whole.points, start=1) if point.score >= task.target)
+    assert _measured(stopped) == _measured(whole)[:reached]
+
+
 def test_nowcasting_is_the_plain_loop_with_attach(tiny):
     data = tiny.load_data(None)
     record = train(tiny, data, seed=11, attach=_linefit)
