@@ -219,6 +219,8 @@ class TestWorksWith:
         assert nowcasting.accepted == 5
         assert losses[-1] < losses[0]
 
+    # torch's own, on Python 3.13.0 alone
+    @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")
     def test_compiled_models(self, network, batches, train, scripted):
         twin = copy.deepcopy(network)
         compiled = torch.compile(network, backend="aot_eager")
