@@ -8,8 +8,7 @@ tile, summed into the nodes, and forgotten. Memory is a few features a *neuron* 
 Source: Knyazev et al. 2025 for the function; the sums follow from its messages being affine in the edge features.
 
 Shape legend: H = hidden; N = nodes; F = features that an edge enters a round with (taps·context, later H);
-group, dst, src = a block's slices, and destinations and sources of a slice (of a tile of them); features come first,
-so that every product is a plain matrix product.
+group, dst, src = a block's slices, and destinations and sources of a slice (of a tile of them).
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["stream_forecast"]
 
 # Edges a tile: on a CPU its hidden features should stay in the cache, on a GPU they should fill the device.
-_TILE_EDGES = {"cpu": 2048, "cuda": 2**17}
-# From so many sources a destination, a matrix product sums messages faster than multiplying and adding up.
-_MANY_SOURCES = 16
+_TILE_EDGES = {"cpu": 4096, "cuda": 2**17}
 
 
 def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
@@ -83,9 +80,11 @@ class _Affine:
     def bias_for(self, kind: EdgeKind) -> Tensor:
         return self.bias[int(kind)] if self.bias.ndim == 2 else self.bias
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Without the bias: (in, …) → (out, …)."""
-        return (self.weight @ features.flatten(1)).unflatten(1, features.shape[1:])
+    def linear(self, features: Tensor, out: Tensor | None = None) -> Tensor:
+        """Without the bias: (…, in) → (…, out), perhaps into the first rows of `out`, of shape (rows, out)."""
+        rows = features.flatten(0, -2)
+        result = torch.mm(rows, self.weight.T, out=None if out is None else out[: len(rows)])
+        return result.view(*features.shape[:-1], -1)
 
 
 @dataclass(frozen=True)
@@ -146,12 +145,12 @@ class _Block:
         )
 
     def at_dst(self, nodes: Tensor, tile: _Tile) -> Tensor:
-        """A tile's destinations: (H, N) → (H, group, dst), sharing memory."""
-        return nodes[:, self.dst].unflatten(1, self.shape[:2])[:, tile.group, tile.dst]
+        """A tile's destinations: (N, H) → (group, dst, H), sharing memory."""
+        return nodes[self.dst].unflatten(0, self.shape[:2])[tile.group, tile.dst]
 
     def at_src(self, nodes: Tensor, tile: _Tile) -> Tensor:
-        """A tile's sources: (H, N) → (H, group, src), sharing memory."""
-        return nodes[:, self.src].unflatten(1, (self.shape[0], self.shape[2]))[:, tile.group, tile.src]
+        """A tile's sources: (N, H) → (group, src, H), sharing memory."""
+        return nodes[self.src].unflatten(0, (self.shape[0], self.shape[2]))[tile.group, tile.src]
 
     def tiles(self, edges: int) -> Iterator[_Tile]:
         """Cut the block into tiles of at most so many edges; whole rows of sources where they fit."""
@@ -187,19 +186,20 @@ class _Stream:
         self._blocks = [_Block.of(edges, graph) for edges in graph.edges]
         self._scales = {name: Scale.of(history[name].to(self._like)) for name in graph.parameters}
         self._rounds = [self._composed(index) for index in range(len(nino.convolutions))]
-        self._hidden_ends: list[tuple[Tensor, Tensor]] = []  # a round's (dst, src), each of shape (H, N)
+        self._hidden_ends: list[tuple[Tensor, Tensor]] = []  # a round's (dst, src), each of shape (N, H)
+        # Hidden features of a tile, and what is made of them; used again for every tile.
+        self._buffers = [self._like.new_empty(self._tile_edges, len(self._like)) for _ in range(2)]
 
     def pass_messages(self) -> None:
         """Compute the nodes round by round, and keep what the edges will want of them."""
-        positions, embedding = self._graph.positions.to(self._like), self._nino.node_embedding
-        nodes = embedding(positions).T.contiguous()  # (H, N)
-        degrees = self._in_degrees()
+        nodes = self._nino.node_embedding(self._graph.positions.to(self._like))  # (N, H)
+        degrees = self._in_degrees()[:, None]
         for index, rounds in enumerate(self._rounds):
             any_round = next(iter(rounds.values()))
             mean = self._sum_messages(index, nodes) / degrees
             update = any_round.update
-            nodes = nn.functional.silu(update(torch.cat([nodes, mean])) + update.bias[:, None])
-            self._hidden_ends.append((any_round.hidden_dst @ nodes, any_round.hidden_src @ nodes))
+            nodes = nn.functional.silu(update.linear(torch.cat([nodes, mean], dim=1)) + update.bias)
+            self._hidden_ends.append((nodes @ any_round.hidden_dst.T, nodes @ any_round.hidden_src.T))
 
     def predict(self, name: str, horizon: int) -> Tensor:
         """The prediction of one parameter."""
@@ -220,51 +220,48 @@ class _Stream:
         for tile in block.tiles(self._tile_edges):
             features = self._features(block, tile)
             hidden = self._hidden(block, tile, features, len(self._rounds))
-            out = first(hidden)
-            out += _column(first.bias, out)
-            change = second(nn.functional.silu(out, inplace=True))
-            change += _column(second.bias, change)
-            last = features[-block.taps :]  # of the last state
-            target[tile.group, tile.dst, tile.src] = (last + change).permute(1, 2, 3, 0)
+            out = first.linear(hidden, out=self._buffers[1])
+            out += first.bias
+            change = second.linear(nn.functional.silu(out, inplace=True))
+            change += second.bias
+            last = features[..., -block.taps :]  # of the last state
+            target[tile.group, tile.dst, tile.src] = last + change
 
     def _sum_messages(self, index: int, nodes: Tensor) -> Tensor:
-        """The sum of the messages over all incoming edges, shape (H, N)."""
+        """The sum of the messages over all incoming edges, shape (N, H)."""
         sums = torch.zeros_like(nodes)
         any_round = next(iter(self._rounds[index].values()))
-        at_dst = any_round.message_dst(nodes) + any_round.message_dst.bias[:, None]
-        at_src = any_round.message_src @ nodes
+        at_dst = any_round.message_dst.linear(nodes) + any_round.message_dst.bias
+        at_src = nodes @ any_round.message_src.T
         for block in (*self._blocks, self._self_loops()):
             round_ = self._rounds[index][block.taps if index == 0 else 1]
             for tile in block.tiles(self._tile_edges):
                 features = self._hidden(block, tile, self._features(block, tile), index)
-                messages = _messages(
-                    round_, block.kind, features, block.at_dst(at_dst, tile), block.at_src(at_src, tile)
-                )
                 into = block.at_dst(sums, tile)
-                into += messages
+                ends = block.at_dst(at_dst, tile), block.at_src(at_src, tile)
+                into += _messages(round_, block.kind, features, *ends, self._buffers[1])
         return sums
 
     def _hidden(self, block: _Block, tile: _Tile, features: Tensor, rounds: int) -> Tensor:
-        """The edges' hidden features after so many rounds, shape (F, group, dst, src)."""
+        """The edges' features after so many rounds, shape (group, dst, src, F), in the first buffer from round 1 on."""
         for index in range(rounds):
             hidden = self._rounds[index][block.taps if index == 0 else 1].hidden
             at_dst, at_src = self._hidden_ends[index]
-            features = hidden(features)
-            biased = block.at_dst(at_dst, tile) + hidden.bias_for(block.kind)[:, None, None]
-            features += biased[..., None]
-            features += block.at_src(at_src, tile)[:, :, None]
+            features = hidden.linear(features, out=self._buffers[0] if index == 0 else None)
+            features += (block.at_dst(at_dst, tile) + hidden.bias_for(block.kind))[:, :, None]
+            features += block.at_src(at_src, tile)[:, None]
             nn.functional.silu(features, inplace=True)
         return features
 
     def _features(self, block: _Block, tile: _Tile) -> Tensor:
-        """The scaled states on a tile's edges, shape (context·taps, group, dst, src)."""
+        """The scaled states on a tile's edges, shape (group, dst, src, context·taps)."""
         context = self._nino.context
         if block.parameter is None or block.view is None:
             sizes = [len(range(n)[cut]) for n, cut in zip(block.shape, (tile.group, tile.dst, tile.src), strict=True)]
-            return self._like.new_full((context, *sizes), block.kind.constant)
+            return self._like.new_full((*sizes, context), block.kind.constant)
         states = block.view(self._history[block.parameter])[:, tile.group, tile.dst, tile.src]
         scaled = self._scales[block.parameter].apply(states.to(self._like))
-        return scaled.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        return scaled.permute(1, 2, 3, 0, 4).flatten(3)
 
     def _composed(self, index: int) -> Mapping[int, _Round]:
         """The matrices of a round, in the first one by the number of taps that an edge enters with."""
@@ -292,37 +289,31 @@ class _Stream:
         return degrees
 
 
-def _messages(round_: _Round, kind: EdgeKind, features: Tensor, at_dst: Tensor, at_src: Tensor) -> Tensor:
+def _messages(
+    round_: _Round, kind: EdgeKind, features: Tensor, at_dst: Tensor, at_src: Tensor, buffer: Tensor
+) -> Tensor:
     """The messages of a tile, summed over its sources.
 
     With scale = P z + p and shift = R z + r from the edge features z, the message of an edge is
-    scale ∘ (at_dst + at_src) + shift.
+    scale ∘ (at_dst + at_src) + shift. Only the sum of (P z) ∘ at_src needs a product an edge.
 
     Args:
         round_: its P, p, R and r.
         kind: of the edges.
-        features: z, shape (F, group, dst, src).
-        at_dst: shape (H, group, dst).
-        at_src: shape (H, group, src).
+        features: z, shape (group, dst, src, F).
+        at_dst: shape (group, dst, H).
+        at_src: shape (group, src, H).
+        buffer: of shape (at least group·dst·src, H), to be overwritten.
 
     Returns:
-        Shape (H, group, dst).
+        Shape (group, dst, H).
     """
-    count, total = features.shape[-1], features.sum(-1)
-    scale_bias = _column(round_.scale.bias_for(kind), at_dst)
-    sums = round_.scale(total) + count * scale_bias
+    count, total = features.shape[2], features.sum(2)
+    scale_bias, shift_bias = round_.scale.bias_for(kind), round_.shift.bias_for(kind)
+    sums = round_.scale.linear(total) + count * scale_bias
     sums *= at_dst
-    sums += round_.shift(total) + count * _column(round_.shift.bias_for(kind), at_dst)
-    sums += scale_bias * at_src.sum(-1, keepdim=True)
-    if features.shape[1] == 1 and count >= _MANY_SOURCES:
-        # Σ_j (P z_ij) ∘ s_j = P applied to Σ_j z_ij s_jᵀ, of which the diagonal counts
-        outer = features.flatten(0, 2) @ at_src[:, 0].T  # (F·dst, H)
-        sums += torch.einsum("hf,fdh->hd", round_.scale.weight, outer.unflatten(0, (len(features), -1)))[:, None]
-    else:
-        sums += (round_.scale(features) * at_src[:, :, None]).sum(-1)
-    return sums
-
-
-def _column(bias: Tensor, like: Tensor) -> Tensor:
-    """A bias of shape (out,) that broadcasts over all but the first dimension."""
-    return bias.view(-1, *[1] * (like.ndim - 1))
+    sums += round_.shift.linear(total) + count * shift_bias
+    sums += scale_bias * at_src.sum(1, keepdim=True)
+    scale = round_.scale.linear(features, out=buffer)
+    scale *= at_src[:, None]
+    return sums + scale.sum(2)

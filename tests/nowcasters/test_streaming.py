@@ -57,7 +57,7 @@ def relative_error(found, expected, history) -> float:
 
 @pytest.mark.usefixtures("dgl_installed")
 @settings(max_examples=40)
-@given(networks(), st.sampled_from([1, 3]), st.sampled_from([1, 7, 64, 2048]), st.integers(1, 40))
+@given(networks(), st.sampled_from([1, 3]), st.sampled_from([1, 7, 64, 4096]), st.integers(1, 40))
 def test_it_is_the_function_in_message_passing(network, layers, tile, horizon):
     model, graph = network
     nino = Nino(hidden=8, layers=layers).double()
