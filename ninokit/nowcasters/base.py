@@ -83,5 +83,6 @@ def check_forecast(nowcaster: Nowcaster, graph: NeuralGraph | None, history: His
             raise ForecastError(
                 f"history of {name}: expected {nowcaster.context} states, got shape {tuple(states.shape)}"
             )
-        if not bool(torch.isfinite(states).all()):
+        # State by state: the mask is as large as what it looks at.
+        if not all(bool(torch.isfinite(state).all()) for state in states):
             raise ForecastError(f"history of {name}: a weight is not finite (NaN or infinity)")
