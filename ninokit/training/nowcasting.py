@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -61,7 +60,6 @@ class Nowcasting:
             optimizer.register_load_state_dict_post_hook(self._load),
         ]
         self._saved: Any = None  # taken from a state that the optimizer is loading
-        _ATTACHED[optimizer] = self
 
     @property
     def accepted(self) -> int:
@@ -79,7 +77,6 @@ class Nowcasting:
             hook.remove()
         self._hooks.clear()
         self._history.release()
-        _ATTACHED.pop(self._optimizer, None)
 
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if _was_skipped(optimizer):
@@ -159,8 +156,11 @@ class Nowcasting:
         try:
             mismatch = self._history.mismatch(saved["history"])
             steps, events = int(saved["steps"]), [NowcastEvent(**event) for event in saved["events"]]
+            expected = self._plan.states_taken(steps)
             if saved["period"] != self._plan.period:
                 mismatch = f"its period is {saved['period']}, here {self._plan.period}"
+            elif saved["history"]["count"] != expected:
+                mismatch = f"it has {saved['history']['count']} states where step {steps} has {expected}"
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _log.warning("the loaded history is left out: it is damaged (%s: %s)", type(error).__name__, error)
             return
@@ -180,11 +180,9 @@ def attached_to(optimizer: Optimizer) -> Nowcasting | None:
     Returns:
         The handle, or None.
     """
-    return _ATTACHED.get(optimizer)
-
-
-# One at a time: two would write over each other's states.
-_ATTACHED: WeakKeyDictionary[Optimizer, Nowcasting] = WeakKeyDictionary()
+    hooks = getattr(optimizer, "_optimizer_step_post_hooks", {}).values()
+    owners = (getattr(hook, "__self__", None) for hook in hooks)
+    return next((owner for owner in owners if isinstance(owner, Nowcasting)), None)
 
 
 def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:

@@ -51,6 +51,10 @@ class NowcastPlan:
         interval = self.period // self.context
         return before_end % interval == 0 and before_end // interval < self.context
 
+    def states_taken(self, step: int) -> int:
+        """How many states of its period have been taken when a step, counted from 1, is done."""
+        return sum(self.is_snapshot(earlier) for earlier in range(step - step % self.period + 1, step + 1))
+
     def is_period_end(self, step: int) -> bool:
         """Whether a period ends with a step, counted from 1."""
         return step % self.period == 0

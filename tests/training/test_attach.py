@@ -1,7 +1,9 @@
 import copy
+import gc
 import io
 import logging
 import re
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -435,6 +437,17 @@ class TestResume:
         train(network, optimizer, batches[13:30])
         assert [event.step for event in nowcasting.events] == [10, 30]
 
+    def test_a_history_of_another_step_is_left_out_and_said(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:18])
+        saved = optimizer.state_dict()
+        saved["ninokit"]["steps"] = 12
+        optimizer.load_state_dict(saved)
+        assert caplog.messages == ["the loaded history is left out: it has 4 states where step 12 has 1"]
+        train(network, optimizer, batches[18:40])
+        assert [event.step for event in nowcasting.events] == [10, 30]
+
     def test_a_state_that_torch_refuses_changes_nothing(self, network, batches, train, scripted):
         optimizer = torch.optim.Adam(network.parameters())
         nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
@@ -518,6 +531,14 @@ class TestBadSettings:
             ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
         first.detach()
         ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+
+    def test_an_optimizer_is_forgotten_with_its_nowcasting(self, network):
+        optimizer = torch.optim.SGD(network.parameters())
+        ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+        gone = weakref.ref(optimizer)
+        del optimizer
+        gc.collect()
+        assert gone() is None
 
     def test_a_training_too_short_for_any_nowcast_is_said(self, network, caplog):
         optimizer = torch.optim.SGD(network.parameters())

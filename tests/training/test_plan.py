@@ -26,6 +26,11 @@ def test_a_period_as_short_as_the_context_takes_every_step():
     assert steps_where(plan.is_snapshot, 10) == list(range(1, 11))
 
 
+def test_states_taken_so_far():
+    plan = NowcastPlan(10, 5, 100, [1])
+    assert [plan.states_taken(step) for step in (0, 1, 2, 3, 9, 10, 11, 12, 18)] == [0, 0, 1, 1, 4, 0, 0, 1, 4]
+
+
 def test_no_nowcast_within_the_last_period_unless_asked():
     nowcasts = [step for step in range(100, 1001, 100) if NowcastPlan(100, 5, 1000, [1]).allows_nowcast(step)]
     assert nowcasts == list(range(100, 901, 100))
