@@ -10,6 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph.builder import GraphBuilder
+from ninokit.graph.chains import ChainStep, is_elementwise, is_flatten, is_reshape
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import NeuralGraph, Neurons
 
@@ -68,6 +69,30 @@ class ChainBuilder:
     def started(self) -> bool:
         """Whether a layer or norm has been added."""
         return self._current is not None
+
+    def add(self, step: ChainStep) -> bool:
+        """Add a step that every chain may have: a linear layer, a norm, a flatten, or something elementwise.
+
+        Args:
+            step: of the chain, in order.
+
+        Returns:
+            Whether it was such a step; another is left to the caller.
+
+        Raises:
+            UnsupportedModelError: if it is, but does not fit what came before.
+        """
+        if isinstance(step.module, nn.Linear):
+            self.linear(step.name, step.module)
+        elif isinstance(step.module, NORMS):
+            self.norm(step.name, step.module)
+        elif is_reshape(step) and not self.started:
+            pass  # whatever the inputs' order, they are the input neurons
+        elif is_flatten(step):
+            self.flatten()
+        else:
+            return is_elementwise(step)
+        return True
 
     def flatten(self) -> None:
         """Merge the neurons and the positions beside them, in the order in which they lie in memory."""

@@ -18,6 +18,7 @@ __all__ = [
     "is_elementwise",
     "is_flatten",
     "is_reshape",
+    "parameter_owners",
     "read_chain",
 ]
 
@@ -198,6 +199,18 @@ ELEMENTWISE_FUNCTIONS = frozenset(
         "contiguous",
     ]
 )
+
+
+def parameter_owners(model: nn.Module) -> list[nn.Module]:
+    """The modules that hold parameters themselves.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The module and its descendants, those without parameters of their own left out.
+    """
+    return [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
 
 
 def is_elementwise(step: ChainStep) -> bool:

@@ -13,6 +13,7 @@ group, dst, src = a block's slices, and destinations and sources of a slice (of 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -68,7 +69,7 @@ class _Affine:
         return cls(layer.weight.double(), layer.bias.double())
 
     def after(self, inner: _Affine) -> _Affine:
-        """X ↦ self(inner(x))."""
+        """The composition, self(inner(x))."""
         return _Affine(self.weight @ inner.weight, inner.bias @ self.weight.T + self.bias)
 
     def rows(self, rows: slice) -> _Affine:
@@ -184,7 +185,12 @@ class _Stream:
         self._updates = [cast("EdgeUpdate", update) for update in nino.edge_updates]
         self._tile_edges = _TILE_EDGES[self._like.device.type]
         self._blocks = [_Block.of(edges, graph) for edges in graph.edges]
+        self._carrying: dict[str | None, list[_Block]] = defaultdict(list)  # by parameter
+        for block in self._blocks:
+            self._carrying[block.parameter].append(block)
         self._scales = {name: Scale.of(history[name].to(self._like)) for name in graph.parameters}
+        inner, self._outer = (_Affine.of(cast("nn.Linear", nino.readout[layer])) for layer in (0, 2))
+        self._inner = inner.after(_Affine.of(self._updates[-1].output)).to(self._like)
         self._rounds = [self._composed(index) for index in range(len(nino.convolutions))]
         self._hidden_ends: list[tuple[Tensor, Tensor]] = []  # a round's (dst, src), each of shape (N, H)
         # Hidden features of a tile, and what is made of them; used again for every tile.
@@ -205,25 +211,23 @@ class _Stream:
         """The prediction of one parameter."""
         states = self._history[name]
         prediction = self._like.new_empty(states.shape[1:])
-        for block in self._blocks:
-            if block.parameter == name and block.view is not None:  # never None beside a parameter
+        for block in self._carrying[name]:
+            if block.view is not None:  # never None beside a parameter
                 self._predict_block(block, block.view(prediction), horizon)
         return self._scales[name].undo(prediction).to(states.dtype)
 
     def _predict_block(self, block: _Block, target: Tensor, horizon: int) -> None:
         """Fill in a block's scaled prediction; `target` has shape (group, dst, src, tap)."""
-        inner, outer = (_Affine.of(cast("nn.Linear", self._nino.readout[layer])) for layer in (0, 2))
-        first = inner.after(_Affine.of(self._updates[-1].output)).to(self._like)
         # The readout has one row a tap and horizon.
         rows = slice(horizon - 1, block.taps * self._nino.max_horizon, self._nino.max_horizon)
-        second = outer.rows(rows).to(self._like)
+        outer = self._outer.rows(rows).to(self._like)
         for tile in block.tiles(self._tile_edges):
             features = self._features(block, tile)
             hidden = self._hidden(block, tile, features, len(self._rounds))
-            out = first.linear(hidden, out=self._buffers[1])
-            out += first.bias
-            change = second.linear(nn.functional.silu(out, inplace=True))
-            change += second.bias
+            out = self._inner.linear(hidden, out=self._buffers[1])
+            out += self._inner.bias
+            change = outer.linear(nn.functional.silu(out, inplace=True))
+            change += outer.bias
             last = features[..., -block.taps :]  # of the last state
             target[tile.group, tile.dst, tile.src] = last + change
 

@@ -17,7 +17,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
 from ninokit.training.horizons import published_horizons
-from ninokit.training.nowcasting import Nowcasting, attached_to
+from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
 
 __all__ = ["attach"]
@@ -129,7 +129,7 @@ def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | Non
         name: tuple(shape) for name, shape in graph.parameters.items()
     }:
         raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
-    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimized = optimized_ids(optimizer)
     shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
     if not shared:
         raise ConfigError(

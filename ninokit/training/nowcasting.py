@@ -20,7 +20,7 @@ from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory
 from ninokit.training.plan import NowcastPlan
 
-__all__ = ["STATE_KEY", "Nowcasting", "attached_to"]
+__all__ = ["STATE_KEY", "Nowcasting", "attached_to", "optimized_ids"]
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Nowcasting:
 
     def _trained(self) -> set[str]:
         """The parameters that may be written: not frozen, and the optimizer's."""
-        optimized = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        optimized = optimized_ids(self._optimizer)
         return {n for n, p in self._parameters.items() if p.requires_grad and id(p) in optimized}
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -169,6 +169,18 @@ class Nowcasting:
             _log.warning("the loaded history is left out: %s", mismatch)
         else:
             self._history.load_state_dict(saved["history"])
+
+
+def optimized_ids(optimizer: Optimizer) -> set[int]:
+    """The identities of the parameters that an optimizer has now.
+
+    Args:
+        optimizer: any optimizer.
+
+    Returns:
+        Their `id`s.
+    """
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def attached_to(optimizer: Optimizer) -> Nowcasting | None:

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph import EdgeKind, NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
-from ninokit.graph.chains import ChainStep, is_elementwise, is_flatten, is_reshape, read_chain
+from ninokit.graph.chains import ChainStep, parameter_owners, read_chain
 
 __all__ = ["encode", "matches"]
 
@@ -44,7 +44,7 @@ def matches(model: nn.Module) -> bool:
     Returns:
         True if there is a convolution, and no other parameter than convolutions', linear layers' and norms'.
     """
-    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    owners = parameter_owners(model)
     return any(isinstance(m, _ConvNd) for m in owners) and all(
         isinstance(m, (_ConvNd, nn.Linear, *NORMS)) for m in owners
     )
@@ -75,17 +75,9 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
 def _add(chain: ChainBuilder, step: ChainStep) -> None:
     if isinstance(step.module, _ConvNd):
         _convolution(chain, step.name, step.module)
-    elif isinstance(step.module, nn.Linear):
-        chain.linear(step.name, step.module)
-    elif isinstance(step.module, NORMS):
-        chain.norm(step.name, step.module)
-    elif is_reshape(step) and not chain.started:
-        return  # whatever the inputs' order, they are the input neurons
-    elif is_flatten(step):
-        chain.flatten()
     elif _averages_positions(step, chain.spatial_dims):
         chain.spatial_dims = chain.spatial_dims if _keeps_dims(step) else 0
-    elif not (is_elementwise(step) or _pools(step, chain.spatial_dims)):
+    elif not (chain.add(step) or _pools(step, chain.spatial_dims)):
         raise UnsupportedModelError(f"{step.name!r} is no step of a plain convolutional chain")
 
 

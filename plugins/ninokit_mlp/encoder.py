@@ -9,7 +9,7 @@ from torch import nn
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph import NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
-from ninokit.graph.chains import is_elementwise, is_flatten, is_reshape, read_chain
+from ninokit.graph.chains import parameter_owners, read_chain
 
 __all__ = ["encode", "matches"]
 
@@ -23,7 +23,7 @@ def matches(model: nn.Module) -> bool:
     Returns:
         True if there is a linear layer, and no other parameter than linear layers' and norms'.
     """
-    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    owners = parameter_owners(model)
     return any(isinstance(m, nn.Linear) for m in owners) and all(isinstance(m, (nn.Linear, *NORMS)) for m in owners)
 
 
@@ -42,14 +42,6 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
     """
     chain = ChainBuilder(model)
     for step in read_chain(model):
-        if isinstance(step.module, nn.Linear):
-            chain.linear(step.name, step.module)
-        elif isinstance(step.module, NORMS):
-            chain.norm(step.name, step.module)
-        elif is_reshape(step) and not chain.started:
-            continue  # whatever the inputs' order, they are the input neurons
-        elif is_flatten(step):
-            chain.flatten()
-        elif not is_elementwise(step):
+        if not chain.add(step):
             raise UnsupportedModelError(f"{step.name!r} is no layer, norm or activation of a multilayer perceptron")
     return chain.build()
