@@ -70,7 +70,7 @@ class Wnn(nn.Module, Nowcaster):
 
     def _forecast_parameter(self, blocks: Sequence[Edges], states: Tensor, horizon: int) -> Tensor:
         local = states.to(self.weight_embedding.weight)
-        scale = Scale.of(local)
+        scale = Scale.of(local, local)
         prediction = torch.empty_like(local[-1])
         for block in blocks:
             if block.view is not None:  # never None beside a parameter

@@ -10,7 +10,7 @@ from ninokit.nowcasters.scaling import Scale
 
 def slow_wnn(nowcaster: Wnn, states: torch.Tensor, kind: int, horizon: int) -> torch.Tensor:
     """One weight at a time."""
-    scale = Scale.of(states)
+    scale = Scale.of(states, states)
     out = []
     for weight in scale.apply(states).flatten(1).T:
         out.append(weight[-1] + nowcaster(weight[None], torch.tensor([kind]))[0, horizon - 1])
