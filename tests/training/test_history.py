@@ -117,6 +117,13 @@ class TestOtherDevices:
         fill(history, parameters, [1.0, 2.0])
         assert history.states["weight"][:, 0, 0].tolist() == [1, 2]
 
+    @pytest.mark.parametrize(("asked", "expected"), [("cpu", "cpu"), (None, "meta")])
+    def test_on_the_host_of_a_network_elsewhere(self, monkeypatch, asked, expected):
+        monkeypatch.setattr(Transfer, "copy", lambda *_: None)  # a device without memory has nothing to copy
+        history = StateHistory({"weight": torch.empty(2, 3, device="meta")}, context=2, device=asked)
+        history.snapshot()
+        assert history.states["weight"].device.type == expected
+
     @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", torch.device("meta"), torch.device("cuda:99")])
     def test_devices_that_hold_nothing_are_refused(self, parameters, device):
         message = f"history_device: expected a device of this machine, such as 'cpu', got {str(device)!r}"
