@@ -54,8 +54,8 @@ def attach(
     `torch.distributed.checkpoint` does, or copies the optimizer, loses the history; the next nowcast then comes
     after a whole new period.
 
-    The history is the only memory that grows with the network: as many copies of its parameters as the nowcaster has
-    context, where they are and in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
+    The history takes the memory of as many copies of the parameters as the nowcaster has context, where they are and
+    in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
     memory of the host; each state is copied there beside the training, and takes the memory of one state on the GPU
     meanwhile. A ``history_dtype`` narrower than a parameter rounds its states, and the predicted weights start from
     the rounded ones; weights that a refused nowcast has overwritten still get their own bits back, from a copy beside
