@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ninokit.graph.kinds import NUM_KINDS
 from ninokit.graph.structure import Edges, NeuralGraph
-from ninokit.nowcasters.base import History, Nowcaster, check_forecast
+from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
 from ninokit.nowcasters.scaling import Scale
 
 __all__ = ["Wnn"]
@@ -78,4 +78,4 @@ class Wnn(nn.Module, Nowcaster):
                 kind = torch.tensor([int(block.kind)], device=local.device)
                 change = torch.cat([self(part, kind)[:, horizon - 1] for part in scaled.split(_TILE)])
                 block.view(prediction).copy_((scaled[:, -1] + change).view(block.view.shape))
-        return scale.undo(prediction).to(states.dtype)
+        return scale.undo(prediction).to(forecast_dtype(states))

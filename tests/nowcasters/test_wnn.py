@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -48,3 +49,12 @@ def test_tiles_change_nothing(monkeypatch, cnn, history_of):
     monkeypatch.setattr(module, "_TILE", 7)
     tiled = dict(nowcaster.forecast(graph, history, 3))
     torch.testing.assert_close(whole, tiled)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_states_are_predicted_as_in_float32(cnn, history_of, dtype):
+    nowcaster, graph = Wnn(hidden=8), ninokit.encode(cnn)
+    narrow = {name: states.to(dtype) for name, states in history_of(cnn).items()}
+    found = dict(nowcaster.forecast(graph, narrow, 7))
+    expected = dict(nowcaster.forecast(graph, {name: states.float() for name, states in narrow.items()}, 7))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
