@@ -6,13 +6,13 @@ them); tap = numbers an edge; H = hidden features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ninokit.graph.kinds import EdgeKind
-from ninokit.graph.structure import Edges, NeuralGraph
+from ninokit.graph.structure import Edges, NeuralGraph, SharedEnd
 from ninokit.graph.views import View
 from ninokit.nowcasters.base import History
 from ninokit.nowcasters.scaling import Scale
@@ -22,6 +22,7 @@ __all__ = ["Block", "BlockStates", "Tile"]
 # Sources a tile at most, so that a tile is a rectangle: whichever axis of it lies along the parameter's memory, its
 # runs fill cache lines.
 _MAX_SOURCES = 256
+_MAX_TILES_A_JOB = 8
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Block:
         taps: numbers an edge.
         parameter: name of the parameter that they carry, None for structural edges.
         view: how it is read, None for structural edges.
+        shared: the end that all slices share whole, None if both are cut.
     """
 
     kind: EdgeKind
@@ -71,6 +73,7 @@ class Block:
     taps: int = 1
     parameter: str | None = None
     view: View | None = None
+    shared: SharedEnd | None = None
 
     @classmethod
     def of(cls, edges: Edges, graph: NeuralGraph) -> Block:
@@ -80,10 +83,11 @@ class Block:
             edges.kind,
             slice(start_dst, start_dst + edges.dst.size),
             slice(start_src, start_src + edges.src.size),
-            (edges.groups, edges.dst.size // edges.groups, edges.src.size // edges.groups),
+            edges.shape,
             edges.num_taps,
             edges.parameter,
             edges.view,
+            edges.shared,
         )
 
     @classmethod
@@ -95,15 +99,28 @@ class Block:
     @property
     def in_degree(self) -> int:
         """Edges of the block that enter each of its destinations."""
-        return self.shape[2]
+        return self.shape[2] * (self.shape[0] if self.shared == "dst" else 1)
 
     def at_dst(self, nodes: Tensor) -> Tensor:
         """What the destinations have: (N, H) → (group, dst, H), sharing memory."""
-        return nodes[self.dst].unflatten(0, self.shape[:2])
+        return nodes[self.dst].unflatten(0, (-1, self.shape[1])).expand(self.shape[0], -1, -1)
 
     def at_src(self, nodes: Tensor) -> Tensor:
         """What the sources have: (N, H) → (group, src, H), sharing memory."""
-        return nodes[self.src].unflatten(0, (self.shape[0], self.shape[2]))
+        return nodes[self.src].unflatten(0, (-1, self.shape[2])).expand(self.shape[0], -1, -1)
+
+    def add_at_dst(self, nodes: Tensor, tile: Tile, values: Tensor) -> None:
+        """Add to what a tile's destinations have.
+
+        Args:
+            nodes: shape (N, H), written to.
+            tile: of the block.
+            values: shape (group, dst, H).
+        """
+        if self.shared == "dst":
+            nodes[self.dst][tile.dst] += values.sum(0)
+        else:
+            nodes[self.dst].unflatten(0, self.shape[:2])[tile.group, tile.dst] += values
 
     def tiles(self, edges: int) -> Iterator[Tile]:
         """Cut the block into tiles of at most so many edges.
@@ -123,6 +140,20 @@ class Block:
             for d in _ranges(dst, dst_step):
                 for s in _ranges(src, src_step):
                     yield Tile(g, d, s)
+
+    def runs(self, edges: int, threads: int) -> Iterator[Sequence[Tile]]:
+        """The tiles, a few a job: enough jobs for all threads, few enough that they do not wait for each other.
+
+        Args:
+            edges: a tile at most.
+            threads: that share the jobs.
+
+        Yields:
+            Tiles that follow each other.
+        """
+        tiles = list(self.tiles(edges))
+        size = min(_MAX_TILES_A_JOB, max(1, len(tiles) // (2 * threads)))
+        return (tiles[start : start + size] for start in range(0, len(tiles), size))
 
 
 def _ranges(size: int, step: int) -> Iterator[slice]:

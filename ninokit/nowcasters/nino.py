@@ -21,7 +21,7 @@ from ninokit.graph.builder import MAX_TAPS
 from ninokit.graph.edge_values import edges_to_parameters
 from ninokit.graph.kinds import NUM_KINDS
 from ninokit.graph.structure import POSITION_DIM, NeuralGraph
-from ninokit.nowcasters.base import History, Nowcaster, check_forecast
+from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
 from ninokit.nowcasters.precision import Precision, check_precision
 from ninokit.nowcasters.scaling import Scale
 from ninokit.nowcasters.streaming import stream_forecast
@@ -139,7 +139,7 @@ class Nino(nn.Module, Nowcaster):
             change = self(view)[..., horizon - 1]  # (edges, taps)
             future = view.edata["feature"][..., -1] + change
         for name, prediction in edges_to_parameters(graph, future):
-            yield name, scales[name].undo(prediction)
+            yield name, scales[name].undo(prediction).to(forecast_dtype(history[name]))
 
 
 class ModulatedConvolution(nn.Module):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ninokit.graph.structure import NeuralGraph
-from ninokit.nowcasters.base import History
+from ninokit.nowcasters.base import History, forecast_dtype
 from ninokit.nowcasters.blocks import Block, BlockStates, Tile
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel
@@ -39,7 +39,6 @@ __all__ = ["stream_forecast"]
 
 # Edges a tile: on a CPU its hidden features should stay in the cache, on a GPU they should fill the device.
 _TILE_EDGES = {"cpu": 4096, "cuda": 2**17}
-_TILES_A_JOB = 8
 
 
 def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
@@ -102,8 +101,8 @@ class _Stream:
         """Compute the nodes round by round, and keep what the edges will want of them."""
         for index in range(self._composition.num_rounds):
             matrices = self._composition.round(index)
-            self._update_nodes(index, self._sum_messages(index))
-            self._ends.append((self._nodes @ matrices.hidden_dst.T, self._nodes @ matrices.hidden_src.T))
+            self._nodes = self._updated_nodes(index, self._sum_messages(index))
+            self._ends.append((self._times(matrices.hidden_dst), self._times(matrices.hidden_src)))
         del self._nodes
 
     def predict(self, name: str, horizon: int) -> Tensor:
@@ -114,11 +113,11 @@ class _Stream:
             for block in self._carrying[name]
             if block.view is not None  # never None beside a parameter
             for edges, target in [(self._bound(block), block.view(prediction))]
-            for run in self._runs(block)
+            for run in block.runs(self._tile_edges, self._workers.threads)
         )
         for _ in self._workers.run(jobs):
             pass
-        return prediction
+        return prediction.to(forecast_dtype(self._history[name]))
 
     def _predict_run(self, edges: _BoundBlock, run: Sequence[Tile], target: Tensor, horizon: int) -> None:
         """Fill in a few tiles' predictions; `target` is the block's view, of shape (group, dst, src, tap)."""
@@ -131,22 +130,21 @@ class _Stream:
     def _sum_messages(self, index: int) -> Tensor:
         """The sum of the messages over all incoming edges, shape (N, H)."""
         matrices, sums = self._composition.round(index), torch.zeros_like(self._nodes)
-        at_dst = torch.addmm(matrices.message_dst.bias, self._nodes, matrices.message_dst.weight.T)
-        at_src = self._nodes @ matrices.message_src.T
+        at_dst = self._times(matrices.message_dst.weight).add_(matrices.message_dst.bias)
+        at_src = self._times(matrices.message_src)
         waiting: deque[tuple[Block, Sequence[Tile]]] = deque()  # the jobs under way
 
         def jobs() -> Iterator[Callable[[], list[Tensor]]]:
             for block in (*self._blocks, Block.self_loops(self._graph)):
                 edges, ends = self._bound(block), (block.at_dst(at_dst), block.at_src(at_src))
-                for run in self._runs(block):
+                for run in block.runs(self._tile_edges, self._workers.threads):
                     waiting.append((block, run))
                     yield partial(self._message_run, index, edges, run, *ends)
 
         for messages in self._workers.run(jobs()):  # added here, in order, so that threads make no difference
             block, run = waiting.popleft()
-            total = block.at_dst(sums)
             for tile, message in zip(run, messages, strict=True):
-                total[tile.group, tile.dst].add_(message)
+                block.add_at_dst(sums, tile, message)
         return sums
 
     def _message_run(
@@ -158,19 +156,29 @@ class _Stream:
             for tile in run
         ]
 
-    def _runs(self, block: Block) -> Iterator[Sequence[Tile]]:
-        """A block's tiles, a few a job: enough jobs for all threads, few enough not to wait for each other."""
-        tiles = list(block.tiles(self._tile_edges))
-        size = min(_TILES_A_JOB, max(1, len(tiles) // (2 * self._workers.threads)))
-        return (tiles[start : start + size] for start in range(0, len(tiles), size))
+    def _updated_nodes(self, index: int, sums: Tensor) -> Tensor:
+        """The nodes with the mean message taken in."""
+        update, degrees, nodes = self._composition.round(index).update, self._in_degrees(), self._nodes
 
-    def _update_nodes(self, index: int, sums: Tensor) -> None:
-        """Take the mean message into the nodes, in place, some rows at a time."""
-        update, degrees = self._composition.round(index).update, self._in_degrees()
-        for start in range(0, len(sums), self._tile_edges):
-            rows = slice(start, start + self._tile_edges)
-            both = torch.cat([self._nodes[rows], sums[rows] / degrees[rows, None]], dim=1)
-            self._nodes[rows] = nn.functional.silu(torch.addmm(update.bias, both, update.weight.T))
+        def updated(rows: slice) -> Tensor:
+            both = torch.cat([nodes[rows], sums[rows] / degrees[rows, None]], dim=1)
+            return nn.functional.silu(torch.addmm(update.bias, both, update.weight.T))
+
+        return self._by_rows(updated)
+
+    def _times(self, weight: Tensor) -> Tensor:
+        """The nodes, each multiplied by a matrix, shape (N, H)."""
+        nodes = self._nodes
+        return self._by_rows(lambda rows: nodes[rows] @ weight.T)
+
+    def _by_rows(self, function: Callable[[slice], Tensor]) -> Tensor:
+        """A function of nodes, some of them a job: shape (N, H)."""
+        step, count = self._tile_edges, self._graph.num_nodes
+        rows = [slice(start, start + step) for start in range(0, count, step)]
+        result = self._like.new_empty(count, len(self._composition.inner.weight))
+        for into, values in zip(rows, self._workers.run(partial(function, part) for part in rows), strict=True):
+            result[into] = values
+        return result
 
     def _in_degrees(self) -> Tensor:
         degrees = self._like.new_ones(self._graph.num_nodes)  # the self-loops

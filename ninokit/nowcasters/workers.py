@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 from types import TracebackType
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ class Workers:
     def __init__(self, device: torch.device) -> None:
         self.threads = torch.get_num_threads() if device.type == "cpu" else 1
         _let_freed_memory_be_used_again()
-        self._pool = ThreadPoolExecutor(self.threads, "ninokit") if self.threads > 1 else None
+        self._pool = _started_pool(self.threads) if self.threads > 1 else None
 
     def __enter__(self) -> Workers:
         return self
@@ -64,6 +65,18 @@ class Workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def _started_pool(threads: int) -> ThreadPoolExecutor:
+    """A pool whose threads have all started: each sets, for itself, that its operators are serial.
+
+    The setting is the whole program's as well, so no thread may start, and set it, while others compute.
+    """
+    pool = ThreadPoolExecutor(threads, "ninokit", initializer=torch.set_num_threads, initargs=(1,))
+    with _serial_operators():
+        met = Barrier(threads)
+        list(pool.map(lambda _: met.wait(), range(threads)))
+    return pool
 
 
 def _let_freed_memory_be_used_again() -> None:

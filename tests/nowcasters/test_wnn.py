@@ -46,7 +46,7 @@ def test_slices_of_one_parameter_have_their_own_kinds():
 def test_tiles_change_nothing(monkeypatch, cnn, history_of):
     nowcaster, history, graph = Wnn(hidden=8), history_of(cnn), ninokit.encode(cnn)
     whole = dict(nowcaster.forecast(graph, history, 3))
-    monkeypatch.setattr(module, "_TILE", 7)
+    monkeypatch.setattr(module, "_TILE_EDGES", 7)
     tiled = dict(nowcaster.forecast(graph, history, 3))
     torch.testing.assert_close(whole, tiled)
 
