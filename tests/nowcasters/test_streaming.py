@@ -29,7 +29,7 @@ LAYOUTS = {
 def networks(draw) -> tuple[nn.Module, NeuralGraph]:
     """Random groups and random blocks between them: dense, grouped, diagonal, structural, of 1 to 20 taps."""
     model = nn.Module()
-    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12, 20]), min_size=2, max_size=4))
+    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12, 20, 40]), min_size=2, max_size=4))
     pairs = st.tuples(*[st.integers(0, len(sizes) - 1)] * 2)
     plans = []
     for index, (src, dst) in enumerate(draw(st.lists(pairs, min_size=1, max_size=5))):
