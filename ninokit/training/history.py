@@ -14,7 +14,7 @@ from torch import Tensor
 from ninokit.errors import ConfigError
 from ninokit.training.transfer import Transfer
 
-__all__ = ["StateHistory"]
+__all__ = ["StateHistory", "holds_all_bits"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -130,6 +130,23 @@ class StateHistory:
         dtype = parameter.dtype if self._dtype is None or not parameter.is_floating_point() else self._dtype
         shape = (self._context, *parameter.shape)
         return self._transfer.allocate(parameter, shape, dtype, self._device or parameter.device)
+
+
+def holds_all_bits(states: Tensor, parameter: Tensor) -> bool:
+    """Whether states are in a dtype that holds every value of their parameter.
+
+    Args:
+        states: of any shape.
+        parameter: of any shape.
+
+    Returns:
+        False if taking a state may have rounded it.
+
+    Example:
+        >>> holds_all_bits(torch.zeros(5, 2, dtype=torch.bfloat16), torch.zeros(2))
+        False
+    """
+    return torch.promote_types(parameter.dtype, states.dtype) == states.dtype
 
 
 def _usable(device: torch.device | str) -> torch.device:

@@ -17,7 +17,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
 from ninokit.training.events import NowcastEvent
-from ninokit.training.history import StateHistory
+from ninokit.training.history import StateHistory, holds_all_bits
 from ninokit.training.plan import NowcastPlan
 from ninokit.training.rollback import Rollback
 
@@ -117,9 +117,10 @@ class Nowcasting:
         trained = self._trained()
         if not trained:
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
-        with Rollback(self._parameters, self._history.states) as rollback:
+        states = self._history.states
+        with Rollback(self._parameters, states) as rollback:
             for name, prediction in predictions:
-                checked = _checked(name, self._parameters.get(name), prediction)
+                checked = _checked(name, self._parameters.get(name), prediction, states)
                 if name in trained:
                     rollback.keep(name)
                     self._parameters[name].copy_(checked)
@@ -195,14 +196,18 @@ def attached_to(optimizer: Optimizer) -> Nowcasting | None:
     return next((owner for owner in owners if isinstance(owner, Nowcasting)), None)
 
 
-def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
-    """A prediction in the parameter's dtype, in which it must be finite."""
+def _checked(name: str, parameter: Tensor | None, prediction: Tensor, states: Mapping[str, Tensor]) -> Tensor:
+    """Where a prediction leads, in the parameter's dtype, in which it must be finite."""
     if parameter is None:
         raise ForecastError(f"prediction of {name}: the model has no such parameter")
     if prediction.shape != parameter.shape:
         raise ForecastError(
             f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
         )
+    last = states[name][-1]
+    if not holds_all_bits(last, parameter):  # the step goes on from the weights, not from their rounded state
+        wide = torch.promote_types(prediction.dtype, parameter.dtype)
+        prediction = parameter + (prediction.to(parameter.device, wide) - last.to(parameter.device))
     cast = prediction.to(parameter.dtype)
     if not bool(torch.isfinite(cast).all()):
         raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ninokit.training.history import holds_all_bits
+
 __all__ = ["Rollback"]
 
 
@@ -48,9 +50,8 @@ class Rollback:
         if name in self._kept:
             return
         parameter, last = self._parameters[name], self._states[name][-1]
-        holds_all_bits = torch.promote_types(parameter.dtype, last.dtype) == last.dtype
         # A copy goes where the states are, as that is where the user has room.
-        self._kept[name] = last if holds_all_bits else parameter.detach().to(last.device, copy=True)
+        self._kept[name] = last if holds_all_bits(last, parameter) else parameter.detach().to(last.device, copy=True)
 
     def __enter__(self) -> Rollback:
         return self

@@ -111,6 +111,20 @@ def test_small_steps_survive_bfloat16(cnn, history_of):
     assert relative_error(dict(nino.forecast(graph, history, 5)), exact, history) < 1e-2
 
 
+def test_precision_of_a_loaded_nowcaster(shared_folder):
+    path = shared_folder / "weights" / "nino_no_posw.pt"
+    assert ninokit.nowcasters.load(path).precision == "float32"
+    assert ninokit.nowcasters.load(path, precision="bfloat16").precision == "bfloat16"
+    with pytest.raises(ConfigError, match="precision: expected one of"):
+        ninokit.nowcasters.load(path, precision="int8")
+
+
+def test_precision_where_there_is_no_choice():
+    with pytest.raises(ConfigError) as error:
+        ninokit.nowcasters.load("linefit", precision="bfloat16")
+    assert str(error.value) == "precision: 'linefit' has no choice of one, got 'bfloat16'; leave it out"
+
+
 def test_unknown_precision():
     with pytest.raises(ConfigError) as error:
         Nino(precision="float16")

@@ -63,7 +63,7 @@ def bits_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @st.composite
 def networks(draw) -> nn.Module:
-    """Parameters of any dtypes, with any finite bits: zeros of both signs, subnormal and extreme numbers."""
+    """Parameters of any dtypes, with any bits below float16's largest number: zeros of both signs, subnormals."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     model = nn.Module()
     for name, shape in SHAPES.items():
@@ -71,7 +71,7 @@ def networks(draw) -> nn.Module:
         values = torch.from_numpy(np.asarray(generator.integers(-(2**63), 2**63 - 1, size=shape)))
         values = values.to(WIDTHS[dtype]).view(dtype)
         zero = torch.zeros((), dtype=dtype).copysign(values)
-        model.register_parameter(name, nn.Parameter(torch.where(values.isfinite(), values, zero)))
+        model.register_parameter(name, nn.Parameter(torch.where(values.abs() < 6e4, values, zero)))
     return model
 
 
@@ -103,9 +103,14 @@ def test_failed_anywhere_the_weights_have_their_bits_back(model, dtype, good, fa
 
 @given(networks(), st.sampled_from([None, *DTYPES]))
 def test_predicted_whole_the_weights_are_the_prediction(model, dtype):
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     assert train_a_period(model, Failing(len(SHAPES), "none"), dtype).accepted == 1
-    for index, parameter in enumerate(model.parameters()):
-        assert (parameter == index + 1.5).all()
+    for index, (old, new) in enumerate(zip(before, model.parameters(), strict=True)):
+        if dtype is None or torch.promote_types(old.dtype, dtype) == dtype:
+            assert (new == index + 1.5).all()
+        else:  # what the state lost is not lost
+            expected = old.double() + (index + 1.5 - old.to(dtype).double())
+            assert ((new.double() - expected).abs() <= (old.double().abs() + 4) * 2**-7).all()
 
 
 @pytest.mark.parametrize("parameter", DTYPES)
