@@ -120,9 +120,11 @@ class Nowcasting:
         states = self._history.states
         with Rollback(self._parameters, states) as rollback:
             for name, prediction in predictions:
-                checked = _checked(name, self._parameters.get(name), prediction, states)
+                checked = _checked(name, self._parameters.get(name), prediction)
                 if name in trained:
-                    rollback.keep(name)
+                    weights, last = rollback.keep(name), states[name][-1]
+                    if not holds_all_bits(last, weights):  # the step goes on from the weights, not from their state
+                        checked = weights.to(checked.device) + (checked - last.to(checked.device))
                     self._parameters[name].copy_(checked)
             if missing := sorted(trained - rollback.names):
                 raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
@@ -196,18 +198,14 @@ def attached_to(optimizer: Optimizer) -> Nowcasting | None:
     return next((owner for owner in owners if isinstance(owner, Nowcasting)), None)
 
 
-def _checked(name: str, parameter: Tensor | None, prediction: Tensor, states: Mapping[str, Tensor]) -> Tensor:
-    """Where a prediction leads, in the parameter's dtype, in which it must be finite."""
+def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
+    """A prediction in the parameter's dtype, in which it must be finite."""
     if parameter is None:
         raise ForecastError(f"prediction of {name}: the model has no such parameter")
     if prediction.shape != parameter.shape:
         raise ForecastError(
             f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
         )
-    last = states[name][-1]
-    if not holds_all_bits(last, parameter):  # the step goes on from the weights, not from their rounded state
-        wide = torch.promote_types(prediction.dtype, parameter.dtype)
-        prediction = parameter + (prediction.to(parameter.device, wide) - last.to(parameter.device))
     cast = prediction.to(parameter.dtype)
     if not bool(torch.isfinite(cast).all()):
         raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")

@@ -22,7 +22,7 @@ class Rollback:
     Example:
         >>> weight = torch.ones(1)
         >>> with Rollback({"weight": weight}, {"weight": torch.ones(5, 1)}) as rollback:
-        ...     rollback.keep("weight")
+        ...     _ = rollback.keep("weight")
         ...     _ = weight.fill_(7.0)
         ...     raise ValueError("no more predictions")
         Traceback (most recent call last):
@@ -41,17 +41,21 @@ class Rollback:
         """The parameters that would be put back."""
         return set(self._kept)
 
-    def keep(self, name: str) -> None:
+    def keep(self, name: str) -> Tensor:
         """Remember a parameter's values; to be called before it is written.
 
         Args:
             name: of the parameter.
+
+        Returns:
+            The values as they were before the first write.
         """
-        if name in self._kept:
-            return
-        parameter, last = self._parameters[name], self._states[name][-1]
-        # A copy goes where the states are, as that is where the user has room.
-        self._kept[name] = last if holds_all_bits(last, parameter) else parameter.detach().to(last.device, copy=True)
+        if name not in self._kept:
+            parameter, last = self._parameters[name], self._states[name][-1]
+            # A copy goes where the states are, as that is where the user has room.
+            exact = holds_all_bits(last, parameter)
+            self._kept[name] = last if exact else parameter.detach().to(last.device, copy=True)
+        return self._kept[name]
 
     def __enter__(self) -> Rollback:
         return self
