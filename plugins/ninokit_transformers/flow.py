@@ -143,13 +143,14 @@ class _Flow:
         for bias in biases:
             self._cover(bias, [_vector(part, EdgeKind.BIAS) for part in parts], _VECTOR)
         for adapter in low_rank(found) if found is not None else ():
-            self._adapter(adapter, name, parts)
+            if self._name(adapter.down, name) not in self._covered:  # by another row about the same module
+                self._adapter(adapter, name, parts)
         self._places.close(role)
 
     def _held(self, modules: Sequence[nn.Module], attribute: str | None, name: str) -> list[str]:
         """The names of the parameters that modules hold under an attribute."""
         held = [getattr(module, attribute, None) for module in modules] if attribute else []
-        return [self._name(tensor, join(name, attribute or "")) for tensor in held if tensor is not None]
+        return [self._name(tensor, join(name, attribute or "")) for tensor in held if isinstance(tensor, Tensor)]
 
     def _name(self, tensor: Tensor, wanted: str) -> str:
         if id(tensor) not in self._names:
@@ -157,11 +158,12 @@ class _Flow:
         return self._names[id(tensor)]
 
     def _tied(self, name: str, parameters: Sequence[str], role: Role) -> bool:
-        """Whether the outputs use the token embedding again; that another layer does is too much."""
+        """Whether the outputs use the token embedding again; between other layers a tie is too much."""
         again = [parameter for parameter in parameters if parameter in self._covered]
-        if again and role.writes != "outputs":
-            raise UnsupportedModelError(f"{name} uses {again[0]} again")
-        return any(parameter in self._tokens for parameter in again)
+        tied = any(parameter in self._tokens for parameter in again)
+        if again and (role.writes != "outputs" or (role.reads is not None and not tied)):
+            raise UnsupportedModelError(f"{name} uses {again[0]} again, which the table has elsewhere")
+        return tied
 
     def _parts(self, row: Row, name: str, parameter: str, axes: Sequence[str], *, tied: bool) -> list[_Part]:
         """The neurons that a row's parameters join, told by the shape of the first."""
