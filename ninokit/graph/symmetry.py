@@ -75,7 +75,7 @@ class Cut:
     def label(self) -> str:
         """What moves, in words."""
         named = ", ".join(repr(name) for name in self.groups[:3]) + (", …" if len(self.groups) > 3 else "")
-        return f"{self.number} {'neurons' if self.leaves else 'slices'} of {named}"
+        return f"{self.number} {'neurons' if self.leaves == self.groups else 'slices'} of {named}"
 
     def coarser(self) -> Iterator[Cut]:
         """This cut and those above it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -112,8 +111,7 @@ def _reused(model: nn.Module) -> set[str]:
 
 
 def _too_little(report: EncodingReport, min_share: float) -> str:
-    reasons: Mapping[str, str] = report.fixed
-    fixed = ", ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+    fixed = ", ".join(f"{name!r} ({reason})" for name, reason in report.fixed.items())
     return (
         f"{report.model}: the permutations move {report.moved_parameters:,} of {report.parameters:,} parameters, a "
         f"share of {report.share:.3f}, expected at least {min_share}; fixed are {fixed}"

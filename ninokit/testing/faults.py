@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 
@@ -16,7 +15,6 @@ from ninokit.testing.twins import Twin
 
 __all__ = ["Fault", "find_fault"]
 
-_MAX_REPAIRS = 500  # each costs a run of the network or more
 _MAX_LISTED = 8
 
 
@@ -83,7 +81,7 @@ def find_fault(
     worst = frozenset(next(iter(broken)).groups)
     # One fault explains all that is broken; of several, one at least explains the worst.
     for suspects in dict.fromkeys([worst.union(*(cut.groups for cut in broken)), worst]):
-        for repair in islice(repairs(graph, symmetry, suspects), _MAX_REPAIRS):
+        for repair in repairs(graph, symmetry, suspects):
             if _holds(twin, repair.graph, symmetry, suspects, tolerance, generator):
                 return Fault(broken, repair, ())
     touching = [b.parameter for b in graph.edges if b.parameter and {b.src.name, b.dst.name} & worst]

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations, product
+from itertools import combinations, islice, permutations, product
 
 import torch
 
@@ -18,6 +18,7 @@ from ninokit.graph.views import View
 __all__ = ["Repair", "repairs"]
 
 _MAX_LISTED = 4
+_MAX_OF_A_FAMILY = 300  # each costs a run of the network or more
 _ELSEWHERE = "(elsewhere)"
 
 End = tuple[Edges, str]  # a block, and "src" or "dst"
@@ -48,18 +49,23 @@ def repairs(graph: NeuralGraph, symmetry: Symmetry, suspects: Set[str]) -> Itera
 
     Yields:
         First what concerns one parameter: an end that belongs to other neurons, axes that are read otherwise. Then
-        structural edges of other ends or slices, all parameters of a module, a tie, two parameters or modules
-        exchanged, and last neurons that keep their order.
+        structural edges of other ends or slices, all parameters of a module, two parameters or modules exchanged, a
+        tie, and last neurons that keep their order.
     """
     place = _Place(graph, symmetry, suspects)
-    yield from place.ends(_parameter_end)
-    yield from place.axes()
-    yield from place.slices()
-    yield from place.ends(_module_end)
-    yield from place.ties()
-    yield from place.exchanges(_names_alone(graph))
-    yield from place.exchanges(_names_by_module(graph))
-    yield from place.runs()
+    families = [
+        place.ends(_parameter_end),
+        place.axes(),
+        place.slices(),
+        place.ends(_module_end),
+        # Before the ties: neurons of exchanged parameters are interchangeable too if they move alike.
+        place.exchanges(_names_alone(graph)),
+        place.exchanges(_names_by_module(graph)),
+        place.ties(),
+        place.runs(),
+    ]
+    for family in families:
+        yield from islice(family, _MAX_OF_A_FAMILY)
 
 
 class _Place:
@@ -84,7 +90,7 @@ class _Place:
             for end in ("dst", "src"):
                 if _group((block, end)).name in self._suspects | self._fixed:
                     units[unit((block, end))].append((block, end))
-        del units[None]
+        units.pop(None, None)
         for ends in units.values():
             old = _group(ends[0])
             for target in self._targets:
@@ -136,10 +142,12 @@ class _Place:
     def exchanges(self, units: Mapping[str, Sequence[str]]) -> Iterator[Repair]:
         """Parameters, or all those of a module, in each other's place."""
         shapes, blocks = self._graph.parameters, self._graph.blocks
-        near = {name for name in shapes if any({b.src.name, b.dst.name} & self._suspects for b in blocks[name])}
-        for one, other in combinations(units.values(), 2):
+        ends = {name: {group for b in blocks[name] for group in (b.src.name, b.dst.name)} for name in shapes}
+        near = {name for name in shapes if ends[name] & (self._suspects | self._fixed)}
+        broken = {name for name in shapes if ends[name] & self._suspects}
+        for one, other in combinations([names for names in units.values() if near.issuperset(names)], 2):
             alike = [shapes[name] for name in one] == [shapes[name] for name in other]
-            if alike and not near.isdisjoint([*one, *other]):
+            if alike and not broken.isdisjoint([*one, *other]):
                 names = {**dict(zip(one, other, strict=True)), **dict(zip(other, one, strict=True))}
                 changed = {
                     id(block): replace(block, parameter=new) for old, new in names.items() for block in blocks[old]
