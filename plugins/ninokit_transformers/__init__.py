@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ninokit import Architecture, hookimpl
-from ninokit_transformers.encoder import encode, matches
+from ninokit_transformers.encoder import encode, examples, matches
 
 __all__ = ["ninokit_architectures"]
 
@@ -13,4 +13,5 @@ __all__ = ["ninokit_architectures"]
 @hookimpl
 def ninokit_architectures() -> Sequence[Architecture]:
     """Register the family ``transformers``."""
-    return [Architecture("transformers", "attention and feed-forward layers on a residual stream", matches, encode)]
+    description = "attention and feed-forward layers on a residual stream: Hugging Face, torchvision, torch.nn"
+    return [Architecture("transformers", description, matches, encode, examples)]

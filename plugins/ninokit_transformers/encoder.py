@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from ninokit.errors import GraphError, UnsupportedModelError
@@ -13,7 +14,7 @@ from ninokit_transformers.huggingface import HUGGINGFACE
 from ninokit_transformers.pytorch import PYTORCH
 from ninokit_transformers.tables import Network
 
-__all__ = ["encode", "matches"]
+__all__ = ["encode", "examples", "matches"]
 
 NETWORKS = {**HUGGINGFACE, **PYTORCH}
 
@@ -57,6 +58,19 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
         return build_graph(model, found.module, found.path, found.network)
     except GraphError as error:  # a layer of another shape than its class gives it
         raise UnsupportedModelError(str(error)) from error
+
+
+def examples() -> list[tuple[nn.Module, Any]]:
+    """Small transformers of `torch.nn`, which is always there.
+
+    Returns:
+        Models, each with inputs.
+    """
+    layer = nn.TransformerEncoderLayer(8, 2, 12, norm_first=True, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
+    both = nn.Transformer(8, 4, 1, 2, 12, batch_first=True)
+    source, target = torch.randn(3, 5, 8), torch.randn(3, 4, 8)
+    return [(encoder, source), (both, (source, target)), (nn.MultiheadAttention(8, 2), (source, source, source))]
 
 
 def _find(model: nn.Module) -> _Found | None:
