@@ -191,10 +191,8 @@ def _flow(blocks: Iterable[Edges]) -> tuple[set[str], set[str]]:
     attending = {block.dst.name for block in blocks if block.kind in {EdgeKind.QUERY, EdgeKind.ATTENTION_HEAD}}
     for block in blocks:
         src, dst = block.src.name, block.dst.name
-        if block.kind is EdgeKind.ATTENTION_HEAD:  # heads are nodes of the structure alone; attention reads the others
-            entered.add(src)
-            left |= {src, dst}
-        elif block.kind is EdgeKind.KEY and src in attending:  # drawn from queries or keys back to what the keys read
+        # Heads are nodes of the structure alone; attention reads the others. Keys are drawn back to what they read.
+        if block.kind is EdgeKind.ATTENTION_HEAD or (block.kind is EdgeKind.KEY and src in attending):
             entered.add(src)
             left |= {src, dst}
         else:

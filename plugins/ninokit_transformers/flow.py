@@ -162,7 +162,7 @@ class _Flow:
         again = [parameter for parameter in parameters if parameter in self._covered]
         tied = any(parameter in self._tokens for parameter in again)
         if again and (role.writes != "outputs" or (role.reads is not None and not tied)):
-            raise UnsupportedModelError(f"{name} uses {again[0]} again, which the table has elsewhere")
+            raise UnsupportedModelError(f"{name} uses {again[0]} again, which belongs to another row")
         return tied
 
     def _parts(self, row: Row, name: str, parameter: str, axes: Sequence[str], *, tied: bool) -> list[_Part]:

@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decoder:
-    """From here on a decoder: the stream so far is its memory. Both read the same token embeddings, if there are any."""
+    """From here on a decoder, whose memory is the stream so far; both read the same token embedding, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def expand(items: Sequence[Item], module: nn.Module, path: str) -> Iterator[Step
         elif isinstance(item, Base):
             yield from _expand_below(item.items, module, path, str(getattr(module, "base_model_prefix", "")))
         elif isinstance(item, Layers):
-            for name, _ in _below(module, path, item.path).named_children():
+            # Not named_children, which leaves out a layer that stands there a second time.
+            for name in _below(module, path, item.path)._modules:
                 yield from _expand_below(item.items, module, path, join(item.path, name))
         elif isinstance(item, Choice):
             yield from expand(item.tables[getattr(module, item.attribute)], module, path)

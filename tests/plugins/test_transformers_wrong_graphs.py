@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import torch
 from torch import nn
 from transformer_networks import Answers, huggingface, text, translation
 
@@ -208,12 +207,3 @@ def test_heads_cut_wrongly(family, heads):
     model.config.num_attention_heads = heads  # the layers have been made with another number
     with pytest.raises(EncodingError, match=r"^\w+: neurons that the graph calls interchangeable are not; "):
         check_encoding(model, text(), encode(model))
-
-
-def test_tables_out_of_order():
-    model, inputs = bert()
-    graph = encode(model)
-    for ending in ("tokens", "positions", "token_types"):
-        assert group_of(graph, ending).rigid == group_of(graph, ending).size
-    moved = {"input_ids": torch.flip(inputs["input_ids"], (1,))}
-    assert not torch.equal(model.eval()(**moved).logits, model(**inputs).logits)
