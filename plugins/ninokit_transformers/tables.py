@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decoder:
-    """From here on a decoder, whose memory is the stream so far; both read the same token embedding, if there is one."""
+    """From here on a decoder, whose memory is the stream so far; both read one token embedding, if there is any."""
 
 
 @dataclass(frozen=True)
