@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ def norm(builder: GraphBuilder, name: str, dst: Neurons) -> None:
 
 
 def mlp(*widths: int, bias: bool = True) -> nn.Sequential:
-    layers = [nn.Linear(a, b, bias=bias) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b, bias=bias) for a, b in pairwise(widths)]
     return nn.Sequential(*[module for layer in layers for module in (layer, nn.Tanh())][:-1])
 
 
