@@ -132,3 +132,16 @@ def test_peft(name):
 def test_peft_on_convolutions():
     model = adapted(vision_transformer(), target_modules=["conv_proj", "mlp.0"])
     check_encoding(model, torch.randn(2, 3, 9, 9), encode(model), min_share=0.97)
+
+
+def test_peft_on_attention_that_several_rows_describe():
+    """Encoded alone: PEFT puts other parameters in these places at every call, so they can't be permuted."""
+    model = adapted(nn.TransformerEncoderLayer(8, 2, 12), target_modules=["self_attn"])
+    graph = encode(model)
+    prefix = "base_model.model.self_attn."
+    kinds = {b.kind for b in graph.blocks[f"{prefix}base_layer.in_proj_weight"]}
+    assert kinds == {EdgeKind.QUERY, EdgeKind.KEY, EdgeKind.VALUE}
+    assert [b.dst.name for b in graph.blocks[f"{prefix}lora_B.default.weight"]] == [
+        f"{prefix}{place}" for place in ("query", "query", "value")
+    ]
+    assert len(graph.blocks[f"{prefix}lora_A.default.weight"]) == 1

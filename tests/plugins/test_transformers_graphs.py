@@ -102,14 +102,45 @@ def test_embeddings_and_outputs(tied):
 
 def test_bert_layer_has_its_norms_after_the_sums():
     graph = encode(huggingface("Bert", "ForMaskedLM"))
-    norms = {
-        block.parameter.removeprefix("bert.encoder.layer.0."): block.dst.name.removeprefix("bert.encoder.layer.0.")
-        for block in graph.edges
-        if block.kind is EdgeKind.NORM_SCALE and ".0." in block.parameter
+    layer = "bert.encoder.layer.0."
+    assert {name: dst for name, dst in norms(graph).items() if name.startswith(layer)} == {
+        f"{layer}attention.output.LayerNorm.weight": f"{layer}attention.output.dense.stream",
+        f"{layer}output.LayerNorm.weight": f"{layer}output.dense.stream",
     }
-    assert norms == {
-        "attention.output.LayerNorm.weight": "attention.output.dense.stream",
-        "output.LayerNorm.weight": "output.dense.stream",
+
+
+def norms(graph: NeuralGraph) -> dict[str, str]:
+    """Scale → the neurons on which it acts."""
+    return {str(b.parameter): b.dst.name for b in graph.edges if b.kind is EdgeKind.NORM_SCALE}
+
+
+def test_norms_of_torch_stand_before_or_after_the_sums():
+    layer = nn.TransformerDecoderLayer(8, 2, 12, norm_first=True)
+    assert norms(encode(layer)) == {
+        "norm1.weight": "norm1.stream",
+        "norm2.weight": "self_attn.out_proj.stream",
+        "norm3.weight": "multihead_attn.out_proj.stream",
+    }
+    layer = nn.TransformerDecoderLayer(8, 2, 12, norm_first=False)
+    assert norms(encode(layer)) == {
+        "norm1.weight": "self_attn.out_proj.stream",
+        "norm2.weight": "multihead_attn.out_proj.stream",
+        "norm3.weight": "linear2.stream",
+    }
+    for norm_first, ends in ((True, ("norm1", "self_attn.out_proj")), (False, ("self_attn.out_proj", "linear2"))):
+        layer = nn.TransformerEncoderLayer(8, 2, 12, norm_first=norm_first)
+        assert list(norms(encode(layer)).values()) == [f"{end}.stream" for end in ends]
+
+
+def test_norms_of_what_is_added():
+    graph = encode(huggingface("Gemma2", "ForCausalLM"))
+    layer, before = "model.layers.0.", "model.embed_tokens.stream"
+    found = {name.removeprefix(layer): dst for name, dst in norms(graph).items() if name.startswith(layer)}
+    assert found == {
+        "input_layernorm.weight": before,
+        "post_attention_layernorm.weight": f"{layer}self_attn.o_proj.stream",
+        "pre_feedforward_layernorm.weight": f"{layer}self_attn.o_proj.stream",
+        "post_feedforward_layernorm.weight": f"{layer}mlp.down_proj.stream",
     }
 
 
@@ -294,6 +325,14 @@ def test_encoding_neither_runs_nor_changes_the_model():
 def test_encoding_twice_gives_equal_graphs():
     model = huggingface("T5", "ForConditionalGeneration")
     assert encode(model) == encode(model)
+
+
+def test_flag_named_bias_is_no_parameter():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, bias=False)
+    expected = encode(layer)
+    del layer.linear1.bias
+    layer.linear1.bias = False
+    assert encode(layer) == expected
 
 
 def test_frozen_parameters_are_on_the_graph():
