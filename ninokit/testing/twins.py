@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from ninokit.graph.permutations import permute_parameter
 from ninokit.graph.structure import NeuralGraph
 
 __all__ = ["Twin"]
+
+_log = logging.getLogger(__name__)
 
 _GAINS = (math.sqrt(2), 1.0, 0.5)  # for layers that rectify, for those that don't, for many that add up
 _HEARD = 1e-6  # of the output's size that other inputs must change
@@ -151,7 +154,11 @@ class Twin:
         generator = torch.Generator().manual_seed(0)
         weighted = [(out * torch.rand(out.shape, generator=generator).to(out)).sum() for out in outputs]
         names, parameters = zip(*self._parameters.items(), strict=True)
-        found = torch.autograd.grad(torch.stack(weighted).sum(), parameters, allow_unused=True)
+        try:
+            found = torch.autograd.grad(torch.stack(weighted).sum(), parameters, allow_unused=True)
+        except RuntimeError as error:  # such as an activation in place, after one whose derivative needs its result
+            _log.info("%s has no gradient, so that parameters without influence stay unknown: %s", self.name, error)
+            return ()
         slopes = [0.0 if slope is None else slope.abs().max().item() for slope in found]
         return tuple(name for name, slope in zip(names, slopes, strict=True) if slope <= _NOISE * max(slopes))
 
