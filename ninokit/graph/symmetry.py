@@ -93,13 +93,11 @@ class Symmetry:
         cuts: classes of tied cuts, coarse ones first.
         fixed: groups of more than one neuron that keep their order, and why.
         roles: names of the network's inputs and outputs, and which they are.
-        ties: of cuts, besides those that the blocks make.
     """
 
     cuts: tuple[Cut, ...]
     fixed: Mapping[str, str]
     roles: Mapping[str, str]
-    ties: tuple[Tie, ...] = ()
 
     @cached_property
     def free(self) -> tuple[Cut, ...]:
@@ -144,7 +142,6 @@ def find_symmetry(
     *,
     reused: Collection[str] = (),
     roles: Mapping[str, str] | None = None,
-    ties: Collection[Tie] = (),
 ) -> Symmetry:
     """The permutations that a graph allows.
 
@@ -155,7 +152,6 @@ def find_symmetry(
         reused: parameters that several modules of the network share. Where the rows of a token embedding serve the
             output layer too, neurons that nothing else reads are read by it, and tied to the embedding's columns.
         roles: inputs and outputs, if they are known; left out, they are read off the graph.
-        ties: of cuts, besides those that the blocks make.
 
     Returns:
         The symmetry.
@@ -170,15 +166,14 @@ def find_symmetry(
     """
     sizes = {group.name: group.size for group in graph.neurons if group.size > 1}
     runs = {group.name: group.size // group.rigid for group in graph.neurons if group.size > 1}
+    entered, left = _flow(graph.edges)
+    read = _read_by_tied_layer(graph, reused, entered, left)
+    left |= {group for ((group, _), _) in read}
     if roles is None:
-        entered, left = _flow(graph.edges)
-        read = _read_by_tied_layer(graph, reused, entered, left)
-        ties = [*ties, *read]
-        left |= {group for ((group, _), _) in read}
         roles = {name: _role(name in entered, name in left) for name in sizes if not (name in entered and name in left)}
     rigid = {name: 1 if name in roles else runs[name] for name in sizes}
-    cuts = _forest(sizes, rigid, [*_block_ties(graph.edges), *ties])
-    return Symmetry(cuts, _reasons(cuts, roles, rigid), roles, tuple(ties))
+    cuts = _forest(sizes, rigid, [*_block_ties(graph.edges), *read])
+    return Symmetry(cuts, _reasons(cuts, roles, rigid), roles)
 
 
 # Inputs and outputs.

@@ -67,14 +67,15 @@ def check_encoding(
     model = unwrap(model)
     graph = encode(model, inputs) if graph is None else graph
     _check_parameters(model, graph)
-    symmetry = find_symmetry(graph, reused=_reused(model))
+    reused = _reused(model)
+    symmetry = find_symmetry(graph, reused=reused)
     twin = Twin(model, inputs, graph, seed)
     generator = torch.Generator().manual_seed(seed)
     changes = [0.0]
     for cuts in rounds(symmetry.free, draws):
         changes.append(twin.change(graph, symmetry.draw(generator, cuts)))
         if changes[-1] > tolerance:
-            fault = find_fault(twin, graph, symmetry, tolerance=tolerance, generator=generator)
+            fault = find_fault(twin, graph, reused=reused, tolerance=tolerance, generator=generator)
             raise EncodingError(
                 f"{twin.name}: neurons that the graph calls interchangeable are not; moving them changes the output by "
                 f"{changes[-1]:.1e} of its size, allowed is {tolerance:.0e}\n{fault}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from ninokit.testing.twins import Twin
 __all__ = ["Fault", "find_fault"]
 
 _MAX_LISTED = 8
+_DRAWS = 3  # after which a repair is believed
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Fault:
 
 
 def find_fault(
-    twin: Twin, graph: NeuralGraph, symmetry: Symmetry, *, tolerance: float, generator: torch.Generator
+    twin: Twin, graph: NeuralGraph, *, reused: Set[str], tolerance: float, generator: torch.Generator
 ) -> Fault:
     """Find out why a graph's permutations change the output.
 
@@ -67,39 +68,39 @@ def find_fault(
     Args:
         twin: the network.
         graph: its graph, which is wrong.
-        symmetry: the permutations that it allows.
+        reused: parameters that several modules of the network share.
         tolerance: change of the output that is none.
         generator: on the CPU, for the permutations.
 
     Returns:
         The fault.
     """
+    symmetry = find_symmetry(graph, reused=reused)
     alone = {cut: twin.change(graph, symmetry.draw(generator, [cut])) for cut in symmetry.free}
     broken = {cut: alone[cut] for cut in sorted(alone, key=lambda cut: -alone[cut]) if alone[cut] > tolerance}
     if not broken:
         return Fault(broken, None, ())
     worst = frozenset(next(iter(broken)).groups)
+
+    def holds(repaired: Symmetry, repair: Repair, suspects: Set[str]) -> bool:
+        """Whether the suspects move, and leave the output as it is."""
+        if not suspects or not suspects.isdisjoint(repaired.fixed):
+            return False
+        moving = [cut for cut in repaired.free if not suspects.isdisjoint(cut.groups)]
+        trials = (twin.change(repair.graph, repaired.draw(generator, cuts)) for cuts in rounds(moving, _DRAWS))
+        return all(change <= tolerance for change in trials)
+
     # One fault explains all that is broken; of several, one at least explains the worst.
     for suspects in dict.fromkeys([worst.union(*(cut.groups for cut in broken)), worst]):
-        for repair in repairs(graph, symmetry, suspects):
-            if _holds(twin, repair.graph, symmetry, suspects, tolerance, generator):
-                return Fault(broken, repair, ())
+        wider = suspects | symmetry.roles.keys()
+        for near, far in zip(repairs(graph, symmetry, suspects), repairs(graph, symmetry, wider), strict=True):
+            for repair in near:
+                if holds(find_symmetry(repair.graph, reused=reused, roles=symmetry.roles), repair, suspects):
+                    return Fault(broken, repair, ())
+            # A wrong wire may also make inputs or outputs look inner, and inner neurons like inputs or outputs.
+            for repair in far:
+                repaired = find_symmetry(repair.graph, reused=reused)
+                if repaired.roles != symmetry.roles and holds(repaired, repair, wider - repaired.roles.keys()):
+                    return Fault(broken, repair, ())
     touching = [b.parameter for b in graph.edges if b.parameter and {b.src.name, b.dst.name} & worst]
     return Fault(broken, None, tuple(dict.fromkeys(touching)))
-
-
-def _holds(
-    twin: Twin,
-    graph: NeuralGraph,
-    symmetry: Symmetry,
-    suspects: Collection[str],
-    tolerance: float,
-    generator: torch.Generator,
-) -> bool:
-    """Whether under a changed graph the suspects move, and leave the output as it is."""
-    changed = find_symmetry(graph, roles=symmetry.roles, ties=symmetry.ties)
-    if not changed.fixed.keys().isdisjoint(suspects):
-        return False
-    moving = [cut for cut in changed.free if not set(cut.groups).isdisjoint(suspects)]
-    trials = (twin.change(graph, changed.draw(generator, cuts)) for cuts in rounds(moving, 1))
-    return all(change <= tolerance for change in trials)

@@ -39,7 +39,7 @@ class Repair:
     graph: NeuralGraph
 
 
-def repairs(graph: NeuralGraph, symmetry: Symmetry, suspects: Set[str]) -> Iterator[Repair]:
+def repairs(graph: NeuralGraph, symmetry: Symmetry, suspects: Set[str]) -> list[Iterator[Repair]]:
     """Changes of a graph near neurons that it calls interchangeable and that are not.
 
     Args:
@@ -47,10 +47,10 @@ def repairs(graph: NeuralGraph, symmetry: Symmetry, suspects: Set[str]) -> Itera
         symmetry: the permutations that it allows.
         suspects: the names of the groups of these neurons.
 
-    Yields:
-        First what concerns one parameter: an end that belongs to other neurons, axes that are read otherwise. Then
-        structural edges of other ends or slices, all parameters of a module, two parameters or modules exchanged, a
-        tie, and last neurons that keep their order.
+    Returns:
+        Families of changes, the smallest first: a parameter or structural edges with an end at other neurons; axes
+        read otherwise; another number of heads; the parameters of a module at other neurons; two parameters or
+        modules exchanged; a tie; neurons that keep their order. At most some hundreds of each.
     """
     place = _Place(graph, symmetry, suspects)
     families = [
@@ -64,8 +64,7 @@ def repairs(graph: NeuralGraph, symmetry: Symmetry, suspects: Set[str]) -> Itera
         place.ties(),
         place.runs(),
     ]
-    for family in families:
-        yield from islice(family, _MAX_OF_A_FAMILY)
+    return [islice(family, _MAX_OF_A_FAMILY) for family in families]
 
 
 class _Place:

@@ -8,13 +8,16 @@ from ninokit.graph.symmetry import Cut
 
 __all__ = ["rounds"]
 
+_FEW = 5
+
 
 def rounds(cuts: Sequence[Cut], draws: int) -> Iterator[list[Cut]]:
     """Trials that show a fault however few the neurons are.
 
-    All cuts at once, which suffices where they are large. Two small ones that only may move together could do so by
-    chance, every time; so each is numbered from 1 on, and moves in a trial for each binary digit 1 of its number. Each
-    moves at least once, and of any two one moves without the other at least once.
+    First all cuts move at once, which suffices where they have many slices. But two small ones that only may move
+    together could do so by chance, every time; so each is numbered from 1 on, and moves in a trial for each binary
+    digit 1 of its number: of any two, one moves without the other at least once. And four slices that are two pairs
+    stay pairs in a third of their orders; so cuts of few slices move more often.
 
     Args:
         cuts: the free cuts of a symmetry, or some of them.
@@ -24,10 +27,15 @@ def rounds(cuts: Sequence[Cut], draws: int) -> Iterator[list[Cut]]:
         The cuts that move.
 
     Example:
-        >>> list(rounds("abc", 1))
-        [['a', 'b', 'c'], ['a', 'c'], ['b', 'c']]
+        >>> from ninokit.graph.symmetry import Cut
+        >>> cuts = [Cut(size, (f"of {size}",), None, False, ()) for size in (8, 9, 2)]
+        >>> [[cut.number for cut in moving] for moving in rounds(cuts, 1)]
+        [[8, 9, 2], [8, 2], [9, 2], [2], [2]]
     """
     if cuts:
         yield from [list(cuts)] * draws
         for digit in range(len(cuts).bit_length()):
             yield [cut for number, cut in enumerate(cuts, 1) if number >> digit & 1]
+    few = [cut for cut in cuts if cut.step <= _FEW]
+    if few:
+        yield from [few] * (2 * draws)

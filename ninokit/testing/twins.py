@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ from ninokit.graph.permutations import permute_parameter
 from ninokit.graph.structure import NeuralGraph
 
 __all__ = ["Twin"]
+
+_log = logging.getLogger(__name__)
 
 _GAINS = (math.sqrt(2), 1.0, 0.5)  # for layers that rectify, for those that don't, for many that add up
 _HEARD = 1e-6  # of the output's size that other inputs must change
@@ -55,12 +59,12 @@ class Twin:
         self._model = copy.deepcopy(model).double().eval().requires_grad_(True)
         self._parameters = dict(self._model.named_parameters())
         self._inputs = _map_tensors(inputs, lambda x: x.double() if x.is_floating_point() else x)
-        self._followers = _statistics(self._model, self._parameters)
         self._randomise(graph, seed)
-        # Tensors that permutations move, and what stands in them before; statistics as their norm's parameter.
-        self._moving = {name: [p, *self._followers.get(name, [])] for name, p in self._parameters.items()}
+        # What permutations move, statistics as their norm's parameter; and what stands there before.
+        statistics = _statistics(self._model, self._parameters)
+        self._moving = {name: [p, *statistics.get(name, [])] for name, p in self._parameters.items()}
         self._before = {name: [t.detach().clone() for t in tensors] for name, tensors in self._moving.items()}
-        self._expected = self._outputs()
+        self._expected = [output.clone() for output in self._outputs()]  # it may be a parameter itself
         again = _distance(self._outputs(), self._expected)
         if again > _NOISE:
             raise EncodingError(
@@ -79,18 +83,23 @@ class Twin:
         Returns:
             The largest change of an output number, relative to the largest output; 0 is none.
         """
-        touched = [name for name, blocks in graph.blocks.items() if any(_moves(block, orders) for block in blocks)]
+        touched = {
+            name: blocks
+            for name, blocks in graph.blocks.items()
+            if any(block.src.name in orders or block.dst.name in orders for block in blocks)
+        }
         try:
-            with torch.no_grad():
-                for name in touched:
-                    for tensor, before in zip(self._moving[name], self._before[name], strict=True):
-                        tensor.copy_(permute_parameter(graph.blocks[name], before, orders))
+            for name, blocks in touched.items():
+                self._put(name, partial(permute_parameter, blocks, orders=orders))
             return _distance(self._outputs(), self._expected)
         finally:
-            with torch.no_grad():
-                for name in touched:
-                    for tensor, before in zip(self._moving[name], self._before[name], strict=True):
-                        tensor.copy_(before)
+            for name in touched:
+                self._put(name, lambda before: before)
+
+    @torch.no_grad()
+    def _put(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
+        for tensor, before in zip(self._moving[name], self._before[name], strict=True):
+            tensor.copy_(function(before))
 
     def _randomise(self, graph: NeuralGraph, seed: int) -> None:
         """Draw numbers at the gain under which the outputs are nearest to 1, among those that listen to the inputs."""
@@ -151,13 +160,13 @@ class Twin:
         generator = torch.Generator().manual_seed(0)
         weighted = [(out * torch.rand(out.shape, generator=generator).to(out)).sum() for out in outputs]
         names, parameters = zip(*self._parameters.items(), strict=True)
-        found = torch.autograd.grad(torch.stack(weighted).sum(), parameters, allow_unused=True)
+        try:
+            found = torch.autograd.grad(torch.stack(weighted).sum(), parameters, allow_unused=True)
+        except RuntimeError as error:  # such as an activation in place, after one whose derivative needs its result
+            _log.info("%s has no gradient, so that parameters without influence stay unknown: %s", self.name, error)
+            return ()
         slopes = [0.0 if slope is None else slope.abs().max().item() for slope in found]
         return tuple(name for name, slope in zip(names, slopes, strict=True) if slope <= _NOISE * max(slopes))
-
-
-def _moves(block: Any, orders: Mapping[str, Tensor]) -> bool:
-    return block.src.name in orders or block.dst.name in orders
 
 
 def _statistics(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
