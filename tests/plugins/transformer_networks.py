@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -90,6 +89,3 @@ def vision_transformer(**settings: Any) -> nn.Module:
     module = pytest.importorskip("torchvision.models.vision_transformer")
     defaults = {"image_size": 9, "patch_size": 3, "num_layers": 2, "num_heads": 2, "hidden_dim": 12, "mlp_dim": 24}
     return module.VisionTransformer(**{**defaults, "num_classes": 5, **settings})
-
-
-Case = tuple[Callable[[], nn.Module], Callable[[], Any]]
