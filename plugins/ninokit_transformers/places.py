@@ -139,13 +139,20 @@ class Places:
 
     def _queries(self, name: str, size: int) -> Neurons:
         heads, kv_heads = self._attention.heads, self._attention.kv_heads
-        # A head's neurons have an order of their own under rotation, and among heads that share their keys, since one
-        # order of the key's neurons fits them all; such heads are told apart by their place alone.
-        rigid = size // kv_heads if self._attention.grouped else size // heads if self._attention.rotary else 1
-        queries = self._neurons("query", name, size, rigid)
+        queries = self._neurons("query", name, size, self._query_runs(size))
         self._standing["heads"] = self._neurons("heads", name, heads, heads // kv_heads)
         self._builder.edges(EdgeKind.ATTENTION_HEAD, self._standing["heads"], queries, groups=heads)
         return queries
+
+    def _query_runs(self, size: int) -> int:
+        """Query neurons whose inner order is fixed.
+
+        Rotation gives a head's neurons an order. Heads that share a key have it too, since one order of the key's
+        neurons has to fit them all, and an order among themselves, by which the output projection tells them apart.
+        """
+        if self._attention.grouped:
+            return size // self._attention.kv_heads
+        return size // self._attention.heads if self._attention.rotary else 1
 
     def _keys(self, name: str, size: int) -> Neurons:
         if not self._attention.grouped:
