@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,15 @@ class Architecture:
         matches: whether a model is of this family, judged quickly, by its class or its modules.
         encode: model and example inputs (or None) → its graph, covering every parameter. It raises
             `UnsupportedModelError` with the reason for a model that it can't handle.
+        examples: makes small models of the family, each with what it is called with (a tensor, a tuple of arguments,
+            or a dictionary of keyword arguments), on which `ninokit.testing.conformance_checks` checks it.
     """
 
     name: str
     description: str
     matches: Callable[[nn.Module], bool]
     encode: Callable[[nn.Module, ExampleInputs | None], NeuralGraph]
+    examples: Callable[[], Iterable[tuple[nn.Module, ExampleInputs]]] | None = None
 
 
 def architectures() -> dict[str, Architecture]:
@@ -45,8 +48,8 @@ def architectures() -> dict[str, Architecture]:
 
     Example:
         >>> import ninokit
-        >>> sorted(ninokit.architectures())
-        ['cnn', 'mlp']
+        >>> {"cnn", "mlp"} <= ninokit.architectures().keys()
+        True
     """
     from ninokit.plugins import registry
 

@@ -1,11 +1,14 @@
 """The errors that ninokit raises on purpose; each message says where, what was expected, what came, what to do."""
 
+from collections.abc import Sequence
+
 __all__ = [
     "ArchitectureError",
     "CheckpointError",
     "ConfigError",
     "DatasetError",
     "DependencyError",
+    "EncodingError",
     "ForecastError",
     "GraphError",
     "NinokitError",
@@ -20,6 +23,19 @@ class NinokitError(Exception):
 
 class GraphError(NinokitError):
     """A neural graph does not describe its network's parameters."""
+
+
+class EncodingError(NinokitError):
+    """A neural graph is not right: neurons that it claims are interchangeable are not, or it claims too little.
+
+    Args:
+        message: what is wrong, and where.
+        culprits: the parameters at fault; where it is none, the structural edges or the groups of neurons.
+    """
+
+    def __init__(self, message: str, culprits: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.culprits = tuple(culprits)
 
 
 class UnsupportedModelError(NinokitError):

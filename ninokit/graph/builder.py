@@ -40,22 +40,24 @@ class GraphBuilder:
         self._neurons: list[Neurons] = []
         self._edges: list[Edges] = []
 
-    def neurons(self, name: str, size: int) -> Neurons:
+    def neurons(self, name: str, size: int, rigid: int = 1) -> Neurons:
         """Add a group.
 
         Args:
             name: unique in the graph.
             size: number of neurons, at least 1.
+            rigid: runs of so many consecutive neurons keep their inner order and move as one; the size itself if the
+                order is fixed altogether, as that of a table's rows.
 
         Returns:
             The group, for use in `edges`.
 
         Raises:
-            GraphError: if the name is taken or the size is below 1.
+            GraphError: if the name is taken, the size is below 1, or the runs do not divide it.
         """
         if any(group.name == name for group in self._neurons):
             raise GraphError(f"neurons {name!r} stand in the graph twice; give every group a name of its own")
-        group = Neurons(name, size)
+        group = Neurons(name, size, rigid)
         self._neurons.append(group)
         return group
 

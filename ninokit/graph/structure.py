@@ -33,14 +33,20 @@ class Neurons:
     Args:
         name: unique in its graph.
         size: number of neurons, each a node; a bias or a norm scale is a group of one.
+        rigid: runs of so many consecutive neurons keep their inner order and move as one; divides the size. 1 where
+            neurons are interchangeable, a head's size under rotary embeddings, the group's size where the order is
+            fixed altogether.
     """
 
     name: str
     size: int
+    rigid: int = 1
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise GraphError(f"neurons {self.name!r}: expected at least one neuron, got {self.size}")
+        if self.rigid < 1 or self.size % self.rigid:
+            raise GraphError(f"neurons {self.name!r}: rigid runs of {self.rigid} do not divide {self.size} neurons")
 
 
 @dataclass(frozen=True)

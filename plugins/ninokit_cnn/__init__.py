@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ninokit import Architecture, hookimpl
-from ninokit_cnn.encoder import encode, matches
+from ninokit_cnn.encoder import encode, examples, matches
 
 __all__ = ["ninokit_architectures"]
 
@@ -13,4 +13,6 @@ __all__ = ["ninokit_architectures"]
 @hookimpl
 def ninokit_architectures() -> Sequence[Architecture]:
     """Register the family ``cnn``."""
-    return [Architecture("cnn", "convolutions in a chain, with norms, pooling and a linear head", matches, encode)]
+    return [
+        Architecture("cnn", "convolutions in a chain, with norms, pooling and a linear head", matches, encode, examples)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules import pooling
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -13,7 +14,7 @@ from ninokit.graph import EdgeKind, NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
 from ninokit.graph.chains import ChainStep, parameter_owners, read_chain
 
-__all__ = ["encode", "matches"]
+__all__ = ["encode", "examples", "matches"]
 
 # Modules that act on each channel's positions, and keep the channels.
 _POOLING: tuple[type[nn.Module], ...] = (
@@ -70,6 +71,19 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
     for step in read_chain(model):
         _add(chain, step)
     return chain.build()
+
+
+def examples() -> list[tuple[nn.Module, Any]]:
+    """Small convolutional networks.
+
+    Returns:
+        Models, each with inputs.
+    """
+    plain = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    pooled = nn.Sequential(plain, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    grouped = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 12, 1, groups=4))
+    flattened = nn.Sequential(grouped, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12 * 4, 3))
+    return [(model, torch.randn(2, 3, 6, 6)) for model in (pooled, flattened)]
 
 
 def _add(chain: ChainBuilder, step: ChainStep) -> None:

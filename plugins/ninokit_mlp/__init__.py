@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ninokit import Architecture, hookimpl
-from ninokit_mlp.encoder import encode, matches
+from ninokit_mlp.encoder import encode, examples, matches
 
 __all__ = ["ninokit_architectures"]
 
@@ -13,4 +13,4 @@ __all__ = ["ninokit_architectures"]
 @hookimpl
 def ninokit_architectures() -> Sequence[Architecture]:
     """Register the family ``mlp``."""
-    return [Architecture("mlp", "linear layers in a chain, with norms and activations", matches, encode)]
+    return [Architecture("mlp", "linear layers in a chain, with norms and activations", matches, encode, examples)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from ninokit.errors import UnsupportedModelError
@@ -11,7 +12,7 @@ from ninokit.graph import NeuralGraph
 from ninokit.graph.chain_builder import NORMS, ChainBuilder
 from ninokit.graph.chains import parameter_owners, read_chain
 
-__all__ = ["encode", "matches"]
+__all__ = ["encode", "examples", "matches"]
 
 
 def matches(model: nn.Module) -> bool:
@@ -45,3 +46,17 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
         if not chain.add(step):
             raise UnsupportedModelError(f"{step.name!r} is no layer, norm or activation of a multilayer perceptron")
     return chain.build()
+
+
+def examples() -> list[tuple[nn.Module, Any]]:
+    """Small multilayer perceptrons.
+
+    Returns:
+        Models, each with inputs.
+    """
+    norms = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 5), nn.LayerNorm(5))
+    return [
+        (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)), torch.randn(3, 4)),
+        (nn.Sequential(*norms, nn.GELU(), nn.Linear(5, 3, bias=False)), torch.randn(3, 4)),
+        (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 5, 3)), torch.randn(3, 5, 4)),
+    ]

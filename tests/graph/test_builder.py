@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ninokit.errors import GraphError
-from ninokit.graph import EdgeKind, GraphBuilder
+from ninokit.graph import EdgeKind, GraphBuilder, Neurons
 
 
 def test_linear_layer():
@@ -170,6 +170,9 @@ def test_group_names_are_unique():
         builder.neurons("a", 2)
     with refusal("neurons 'b': expected at least one neuron, got 0"):
         builder.neurons("b", 0)
+    with refusal("neurons 'b': rigid runs of 4 do not divide 6 neurons"):
+        builder.neurons("b", 6, rigid=4)
+    assert builder.neurons("b", 6, rigid=3) == Neurons("b", 6, 3)
 
 
 def test_vector_of_a_taken_name_is_refused():

@@ -122,6 +122,16 @@ def test_empty_group_is_refused(size):
         Neurons("a", size)
 
 
+@pytest.mark.parametrize("rigid", [0, -2, 4, 12])
+def test_rigid_runs_that_do_not_divide_are_refused(rigid):
+    with pytest.raises(GraphError, match=f"^neurons 'a': rigid runs of {rigid} do not divide 6 neurons$"):
+        Neurons("a", 6, rigid)
+
+
+def test_neurons_are_interchangeable_unless_told_otherwise():
+    assert Neurons("a", 6) == Neurons("a", 6, 1) != Neurons("a", 6, 2)
+
+
 @pytest.mark.parametrize(("src", "dst", "slices"), [(4, 6, 4), (4, 6, 3), (4, 4, 0)])
 def test_indivisible_slices_are_refused(src, dst, slices):
     message = f"residual edges a → b: {slices} slices do not divide {src} neurons of 'a' and {dst} of 'b'"
