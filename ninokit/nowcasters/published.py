@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ninokit.errors import CheckpointError
 from ninokit.graph.kinds import EdgeKind
-from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.structure import Edges, NeuralGraph
 from ninokit.nowcasters.base import History
 from ninokit.nowcasters.nino import Nino
 from ninokit.nowcasters.wnn import Wnn
@@ -76,17 +75,27 @@ def published_wiring(graph: NeuralGraph) -> NeuralGraph:
     """A graph as the publisher's code builds it: the bias of a key acts on the neurons that the key reads.
 
     Args:
-        graph: with each bias beside its weight, as the builders put it: a bias that follows a key's weight, and acts
-            on the key's neurons, is the key's.
+        graph: in which a weight's bias comes next after it, cut into the same slices if the weight is fused.
 
     Returns:
-        The graph itself if it has no such bias, else a new one. Positions given to the graph are kept.
+        The graph itself if its keys have no biases, else a new one. Positions given to the graph are kept.
     """
     edges = list(graph.edges)
-    for index, (key, bias) in enumerate(pairwise(graph.edges), 1):
-        if key.kind is EdgeKind.KEY and bias.kind is EdgeKind.BIAS and bias.dst == key.src:
-            edges[index] = replace(bias, dst=key.dst)
+    for place, key in enumerate(graph.edges):
+        bias = _bias_of(key, graph, place) if key.kind is EdgeKind.KEY else None
+        if bias is not None:
+            edges[graph.edges.index(bias)] = replace(bias, dst=key.dst)
     return graph if edges == list(graph.edges) else replace(graph, edges=tuple(edges))
+
+
+def _bias_of(key: Edges, graph: NeuralGraph, place: int) -> Edges | None:
+    """The bias of a key, whose weight stands at some place among the edges; None if there is none."""
+    following = next((block for block in graph.edges[place:] if block.kind is EdgeKind.BIAS), None)
+    if following is None or following.parameter is None or key.parameter is None:
+        return None
+    slices, biases = graph.blocks[key.parameter], graph.blocks[following.parameter]
+    bias = biases[slices.index(key)] if len(slices) == len(biases) else None
+    return bias if bias is not None and bias.dst == key.src else None
 
 
 def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn:

@@ -146,6 +146,36 @@ class TestPublishedWiring:
     def test_the_bias_of_a_key_acts_on_what_the_key_reads(self):
         assert published_wiring(self.graph("queries")) == self.graph("stream")
 
+    @pytest.mark.parametrize("bias_onto", ["queries", "stream"])
+    def test_a_fused_weight_and_its_bias(self, bias_onto):
+        """Queries, keys and values are thirds of one weight, and of the bias after it."""
+
+        def graph(bias_onto):
+            builder = GraphBuilder(nn.Linear(3, 9))
+            neurons = {name: builder.neurons(name, 3) for name in ("stream", "queries", "values")}
+            ends = {"QUERY": "stream queries", "KEY": "queries stream", "VALUE": "stream values"}
+            for third, (kind, (src, dst)) in enumerate((kind, names.split()) for kind, names in ends.items()):
+                axes = "src dst" if kind == "KEY" else "dst src"
+                window = {0: (3 * third, 3 * third + 3)}
+                builder.edges(EdgeKind[kind], neurons[src], neurons[dst], parameter="weight", axes=axes, window=window)
+            for third, name in enumerate(("queries", bias_onto, "values")):
+                window = {0: (3 * third, 3 * third + 3)}
+                node = builder.neurons(f"bias {third}", 1)
+                builder.edges(EdgeKind.BIAS, node, neurons[name], parameter="bias", axes="dst", window=window)
+            return builder.build()
+
+        assert published_wiring(graph(bias_onto)) == graph("stream")
+
+    def test_a_key_without_bias_leaves_that_of_the_values_alone(self):
+        model = nn.ParameterDict({"key": torch.zeros(3, 3), "value": torch.zeros(3, 3), "value_bias": torch.zeros(3)})
+        builder = GraphBuilder(model)
+        stream, queries, values = (builder.neurons(name, 3) for name in ("stream", "queries", "values"))
+        builder.edges(EdgeKind.KEY, queries, stream, parameter="key", axes="src dst")
+        builder.edges(EdgeKind.VALUE, stream, values, parameter="value", axes="dst src")
+        builder.vector(EdgeKind.BIAS, values, parameter="value_bias")
+        graph = builder.build()
+        assert published_wiring(graph) is graph
+
     def test_another_graph_stays_itself(self, cnn):
         graph = ninokit.encode(cnn)
         assert published_wiring(graph) is graph

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import ninokit
-from ninokit.graph import EdgeKind, Edges, NeuralGraph
+from ninokit.graph import EdgeKind, Edges
 from ninokit.graph.edge_values import edge_endpoints, edge_kinds
+from ninokit.nowcasters.published import published_wiring
 from ninokit_transformers.encoder import encode
 
 CASES = ["gpt2", "bert", "vit"]
@@ -39,17 +40,6 @@ def published_network(case: str, config: dict) -> nn.Module:
     return transformers.BertModel(transformers.BertConfig(**config))
 
 
-def published_wiring(graph: NeuralGraph) -> NeuralGraph:
-    """The quirk of the published graph: a key's bias acts on the stream that the keys read."""
-    keys = {_slice(block): block.dst for block in graph.edges if block.kind is EdgeKind.KEY}
-
-    def rewired(block: Edges) -> Edges:
-        stream = keys.get(_slice(block)) if block.kind is EdgeKind.BIAS else None
-        return block if stream is None else replace(block, dst=stream)
-
-    return NeuralGraph(graph.neurons, tuple(map(rewired, graph.edges)), graph.parameters)
-
-
 def _slice(block: Edges) -> tuple[str, int]:
     """What of a module a block is: its name and the first of the outputs, alike for a weight and its bias."""
     assert block.view is not None
@@ -65,11 +55,12 @@ class Golden:
         self.arrays = np.load(folder / f"{case}.npz")
         self.transposed = TRANSPOSED[case]
         self.ranges = {name: (first, last) for name, first, last in self.facts["edges"]}
-        self.graph = published_wiring(encode(published_network(case, self.facts["config"])))
-        self.node_of = np.full(self.graph.num_nodes, -1)
+        own = encode(published_network(case, self.facts["config"]))
+        self.wired = published_wiring(own)
+        self.node_of = np.full(own.num_nodes, -1)
         self._map_parameters()
         self._map_heads()
-        self.graph = self.graph.with_positions(torch.from_numpy(self.arrays["pos"][self.node_of]))
+        self.graph = own.with_positions(torch.from_numpy(self.arrays["pos"][self.node_of]))
 
     def history(self) -> dict[str, Tensor]:
         states = torch.from_numpy(self.arrays["states"])
@@ -94,9 +85,9 @@ class Golden:
 
     def _map_parameters(self) -> None:
         """Their edges run source-major, those of keys destination-major."""
-        ours = torch.stack(edge_endpoints(self.graph)).numpy()
+        ours = torch.stack(edge_endpoints(self.wired)).numpy()
         start = 0
-        for block in self.graph.edges:
+        for block in self.wired.edges:
             found = ours[:, start : (start := start + block.num_edges)]
             if block.parameter is None:
                 continue
@@ -111,12 +102,12 @@ class Golden:
         """A head has structural edges alone: the source of those that enter its query neurons."""
         src, dst = self.arrays["edge_index"]
         is_head = self.arrays["edge_type"] == EdgeKind.ATTENTION_HEAD
-        for block in self.graph.edges:
+        for block in self.wired.edges:
             if block.kind is EdgeKind.ATTENTION_HEAD:
                 for head in range(block.src.size):
-                    neuron = self.graph.offsets[block.dst.name] + head * block.dst.size // block.src.size
+                    neuron = self.wired.offsets[block.dst.name] + head * block.dst.size // block.src.size
                     (source,) = src[is_head & (dst == self.node_of[neuron])]
-                    ours = self.graph.offsets[block.src.name] + head
+                    ours = self.wired.offsets[block.src.name] + head
                     assert self.node_of[ours] in {-1, source}
                     self.node_of[ours] = source
 
@@ -138,16 +129,17 @@ def test_graph_is_the_published_one(golden):
     _, case = golden
     assert [[name, list(shape)] for name, shape in case.graph.parameters.items()] == case.facts["parameters"]
     assert sorted(case.node_of) == list(range(case.facts["num_nodes"]))
-    src, dst = (case.node_of[ends.numpy()] for ends in edge_endpoints(case.graph))
-    ours = sorted(zip(src, dst, edge_kinds(case.graph).tolist(), strict=True))
+    src, dst = (case.node_of[ends.numpy()] for ends in edge_endpoints(case.wired))
+    ours = sorted(zip(src, dst, edge_kinds(case.wired).tolist(), strict=True))
     assert ours == sorted(zip(*case.arrays["edge_index"], case.arrays["edge_type"].tolist(), strict=True))
 
 
 def test_key_bias_is_the_only_difference(golden):
-    name, case = golden
-    own = encode(published_network(name, case.facts["config"]))
+    _, case = golden
     differing = [
-        (ours, theirs) for ours, theirs in zip(own.edges, case.graph.edges, strict=True) if ours.dst != theirs.dst
+        (ours, theirs)
+        for ours, theirs in zip(case.graph.edges, case.wired.edges, strict=True)
+        if ours.dst != theirs.dst
     ]
     assert len(differing) == 2  # one a layer
     for ours, theirs in differing:
