@@ -42,5 +42,6 @@ def test_two_neurons_that_are_not_tied():
 def test_four_slices_that_are_two_heads():
     model = Transformer(2)
     for seed in range(8):
-        with pytest.raises(EncodingError):
+        with pytest.raises(EncodingError) as caught:
             check_encoding(model, some_tokens(model), transformer_graph(Transformer(4)), seed=seed)
+        assert caught.value.culprits == ("attention_head edges heads → query", "attention_head edges heads → value")
