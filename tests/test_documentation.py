@@ -15,12 +15,13 @@ from torch import nn
 import ninokit
 import ninokit_cnn
 import ninokit_mlp
+import ninokit_transformers
 
 ROOT = Path(__file__).parent.parent
 
 
 def modules() -> list[str]:
-    packages = [ninokit, ninokit_mlp, ninokit_cnn]
+    packages = [ninokit, ninokit_mlp, ninokit_cnn, ninokit_transformers]
     found = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     return [package.__name__ for package in packages] + found
 

@@ -9,7 +9,7 @@ import torch
 
 from ninokit.errors import GraphError
 from ninokit.graph.kinds import EdgeKind
-from ninokit.graph.structure import Edges, NeuralGraph, Neurons
+from ninokit.graph.structure import Edges, NeuralGraph, Neurons, SharedEnd, slice_shape
 from ninokit.graph.views import View, make_view
 
 __all__ = ["MAX_TAPS", "GraphBuilder"]
@@ -70,6 +70,7 @@ class GraphBuilder:
         parameter: str | None = None,
         axes: str | None = None,
         groups: int = 1,
+        shared: SharedEnd | None = None,
         window: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         """Add a block of edges; a kernel of more than 9 taps becomes parallel blocks of at most 9 each.
@@ -81,16 +82,18 @@ class GraphBuilder:
             parameter: the parameter that they carry; None for structural edges.
             axes: a label for each axis of the parameter, see `ninokit.graph.views.make_view`.
             groups: slices that source and destination are cut into; 1 is dense, their size diagonal.
+            shared: an end that is not cut, since all slices share it: the block is dense, and only the other end's
+                axis is in two parts.
             window: axis → (start, stop) of the parameter, if the block is a slice of it.
 
         Raises:
             GraphError: naming the parameter, its shape and the groups, if they do not fit together.
         """
         if parameter is None:
-            self._edges.append(Edges(kind, src, dst, groups))
+            self._edges.append(Edges(kind, src, dst, groups, shared=shared))
             return
-        for view in _split_taps(self._view(src, dst, parameter, axes or "", groups, window)):
-            self._edges.append(Edges(kind, src, dst, groups, parameter, view))
+        for view in _split_taps(self._view(src, dst, parameter, axes or "", groups, shared, window)):
+            self._edges.append(Edges(kind, src, dst, groups, parameter, view, shared))
 
     def vector(
         self,
@@ -134,16 +137,13 @@ class GraphBuilder:
         parameter: str,
         axes: str,
         groups: int,
+        shared: SharedEnd | None,
         window: Mapping[int, tuple[int, int]] | None,
     ) -> View:
         if parameter not in self._shapes:
             raise GraphError(f"{parameter}: the network has no parameter of this name; it has {sorted(self._shapes)}")
-        if groups < 1 or src.size % groups or dst.size % groups:
-            raise GraphError(
-                f"{parameter}: {groups} slices do not divide {src.size} neurons of {src.name!r} and "
-                f"{dst.size} of {dst.name!r}"
-            )
-        expected = {"group": groups, "dst": dst.size // groups, "src": src.size // groups}
+        sizes = slice_shape(parameter, src, dst, groups, shared)
+        expected = dict(zip(("group", "dst", "src"), sizes, strict=True))
         try:
             return make_view(self._shapes[parameter], axes, expected=expected, window=window)
         except GraphError as error:

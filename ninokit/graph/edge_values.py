@@ -102,12 +102,12 @@ def edges_to_parameters(graph: NeuralGraph, values: Tensor) -> Iterator[tuple[st
 
 def _block_endpoints(graph: NeuralGraph, block: Edges) -> tuple[Tensor, Tensor]:
     """Edges of a block run over its slices, in a slice over destinations, for each over its sources."""
-    shape = (block.groups, block.dst.size // block.groups, block.src.size // block.groups)
-    src = torch.arange(block.src.size) + graph.offsets[block.src.name]
-    dst = torch.arange(block.dst.size) + graph.offsets[block.dst.name]
-    return (
-        src.view(shape[0], 1, shape[2]).expand(shape).flatten(),
-        dst.view(shape[0], shape[1], 1).expand(shape).flatten(),
+    _, dst, src = block.shape
+    sources = torch.arange(block.src.size) + graph.offsets[block.src.name]
+    destinations = torch.arange(block.dst.size) + graph.offsets[block.dst.name]
+    return (  # -1: as many slices as the end is cut into, 1 if it is shared
+        sources.view(-1, 1, src).expand(block.shape).flatten(),
+        destinations.view(-1, dst, 1).expand(block.shape).flatten(),
     )
 
 

@@ -25,7 +25,7 @@ class EdgeKind(IntEnum):
     KEY = 8
     VALUE = 9
     RESIDUAL = 10
-    ATTENTION_HEAD = 11
+    ATTENTION_HEAD = 11  # a node of the structure to its neurons: of a head, or of an expert
     SELF_LOOP = 13
 
     @property

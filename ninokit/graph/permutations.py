@@ -51,8 +51,11 @@ def permute_parameter(blocks: Iterable[Edges], tensor: Tensor, orders: Mapping[s
 
 def _old_places(block: Edges, orders: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """For each place (group, dst, src) of a block the one from which its number comes, as three that broadcast."""
-    dst_part, dst = _split(block.dst, block.groups, orders)
-    src_part, src = _split(block.src, block.groups, orders)
+    dst_part, dst = _split(block.dst, 1 if block.shared == "dst" else block.groups, orders)
+    src_part, src = _split(block.src, 1 if block.shared == "src" else block.groups, orders)
+    if block.shared:  # the neurons of the end that is cut move freely, from slice to slice
+        part = src_part[:, None] if block.shared == "dst" else dst_part[:, :, None]
+        return part, dst[:, :, None], src[:, None]
     part = dst_part[:, :1]
     if not (torch.equal(dst_part, part.expand_as(dst_part)) and torch.equal(src_part, part.expand_as(src_part))):
         raise GraphError(

@@ -201,7 +201,7 @@ class _Operator:
         found: dict[tuple[int, int], set[int]] = defaultdict(set)
         for block in graph.edges:
             first, second = sorted((index[block.src.name], index[block.dst.name]))
-            found[first, second].add(block.groups)
+            found[first, second].add(block.pieces)
         links = {pair: _coarsest(groups) for pair, groups in found.items()}
         return cls([group.size for group in graph.neurons], links)
 

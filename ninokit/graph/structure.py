@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from ninokit.graph.views import View
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["POSITION_DIM", "Edges", "NeuralGraph", "Neurons"]
+__all__ = ["POSITION_DIM", "Edges", "NeuralGraph", "Neurons", "SharedEnd", "slice_shape"]
+
+SharedEnd = Literal["src", "dst"]
 
 POSITION_DIM = 8  # Laplacian eigenvectors a node, as the published nowcasters take them
 
@@ -52,15 +54,18 @@ class Edges:
     """A block of edges: one parameter, or a slice of one, seen as the edges from one group to another.
 
     Source and destination are cut into `groups` equal slices, and slice *g* of the source meets every neuron of
-    slice *g* of the destination. One slice is a dense block, as many slices as neurons a diagonal.
+    slice *g* of the destination. One slice is a dense block, as many slices as neurons a diagonal. An end that all
+    slices share is not cut: the block is dense too, but its parameter has the other end's axis in two parts, as a
+    stack of experts' weights has it.
 
     Args:
         kind: what the edges are.
         src: the neurons that they leave.
         dst: the neurons that they enter.
-        groups: number of slices; divides both sizes.
+        groups: number of slices; divides the size of every end that is cut.
         parameter: name of the parameter that they carry, None for structural edges.
         view: how the parameter is read as (group, dst, src, tap), None for structural edges.
+        shared: the end that all slices share whole, None if both are cut.
     """
 
     kind: EdgeKind
@@ -69,13 +74,10 @@ class Edges:
     groups: int = 1
     parameter: str | None = None
     view: View | None = None
+    shared: SharedEnd | None = None
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or self.src.size % self.groups or self.dst.size % self.groups:
-            raise GraphError(
-                f"{self.label}: {self.groups} slices do not divide {self.src.size} neurons of {self.src.name!r} and "
-                f"{self.dst.size} of {self.dst.name!r}"
-            )
+        slice_shape(self.label, self.src, self.dst, self.groups, self.shared)
         if (self.parameter is None) != self.kind.structural or (self.parameter is None) != (self.view is None):
             raise GraphError(f"{self.label}: a structural kind has neither parameter nor view, any other kind has both")
 
@@ -85,9 +87,19 @@ class Edges:
         return self.parameter or f"{self.kind.name.lower()} edges {self.src.name} → {self.dst.name}"
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, and destinations and sources of a slice: the sizes (group, dst, src) of the view."""
+        return slice_shape(self.label, self.src, self.dst, self.groups, self.shared)
+
+    @property
+    def pieces(self) -> int:
+        """Number of slices that have no neuron in common, each a dense block: 1 where an end is shared."""
+        return self.groups if self.shared is None else 1
+
+    @property
     def num_edges(self) -> int:
         """Number of edges."""
-        return self.src.size * self.dst.size // self.groups
+        return self.src.size * self.dst.size // self.pieces
 
     @property
     def num_taps(self) -> int:
@@ -97,9 +109,46 @@ class Edges:
     @property
     def pattern(self) -> str:
         """``dense``, ``diagonal`` or ``grouped``."""
-        if self.groups == 1:
+        if self.pieces == 1:
             return "dense"
-        return "diagonal" if self.groups == self.src.size == self.dst.size else "grouped"
+        return "diagonal" if self.pieces == self.src.size == self.dst.size else "grouped"
+
+
+def slice_shape(
+    label: str, src: Neurons, dst: Neurons, groups: int, shared: SharedEnd | None = None
+) -> tuple[int, int, int]:
+    """How the ends of a block of edges are cut.
+
+    Args:
+        label: what to call the block in an error.
+        src: the neurons that the edges leave.
+        dst: the neurons that they enter.
+        groups: number of slices.
+        shared: the end that all slices share whole, None if both are cut.
+
+    Returns:
+        Slices, destinations of a slice, sources of a slice.
+
+    Raises:
+        GraphError: if the slices do not divide an end that is cut.
+
+    Example:
+        >>> slice_shape("experts", Neurons("stream", 6), Neurons("hidden", 8), 4, "src")
+        (4, 2, 6)
+    """
+    if shared not in {None, "src", "dst"}:
+        raise GraphError(f"{label}: shared is 'src', 'dst' or None, got {shared!r}")
+    first, *others = [group for end, group in (("src", src), ("dst", dst)) if end != shared]
+    if groups < 1 or any(group.size % groups for group in (first, *others)):
+        raise GraphError(
+            f"{label}: {groups} slices do not divide {first.size} neurons of {first.name!r}"
+            + "".join(f" and {group.size} of {group.name!r}" for group in others)
+        )
+    return (
+        groups,
+        dst.size if shared == "dst" else dst.size // groups,
+        src.size if shared == "src" else src.size // groups,
+    )
 
 
 @dataclass(frozen=True)

@@ -183,13 +183,12 @@ def _flow(blocks: Iterable[Edges]) -> tuple[set[str], set[str]]:
     """The groups into which data comes over edges, and those from which it goes on."""
     entered, left = set(), set()
     blocks = [block for block in blocks if block.kind not in VECTORS]
-    queries = {block.dst.name for block in blocks if block.kind is EdgeKind.QUERY}
+    attending = {block.dst.name for block in blocks if block.kind in {EdgeKind.QUERY, EdgeKind.ATTENTION_HEAD}}
     for block in blocks:
         src, dst = block.src.name, block.dst.name
-        if block.kind is EdgeKind.ATTENTION_HEAD:  # heads are nodes of the structure alone; attention reads the others
+        # Heads are nodes of the structure alone; attention reads the others. Keys are drawn back to what they read.
+        if block.kind is EdgeKind.ATTENTION_HEAD or (block.kind is EdgeKind.KEY and src in attending):
             entered.add(src)
-            left |= {src, dst}
-        elif block.kind is EdgeKind.KEY and src in queries:  # drawn from the queries back to what the keys read
             left |= {src, dst}
         else:
             entered.add(dst)
@@ -235,8 +234,8 @@ def _reasons(cuts: Iterable[Cut], roles: Mapping[str, str], rigid: Mapping[str, 
 
 def _block_ties(blocks: Iterable[Edges]) -> Iterator[Tie]:
     for block in blocks:
-        if block.groups > 1:
-            yield (block.src.name, block.groups), (block.dst.name, block.groups)
+        if block.pieces > 1:
+            yield (block.src.name, block.pieces), (block.dst.name, block.pieces)
 
 
 class _Classes:

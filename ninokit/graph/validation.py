@@ -53,12 +53,11 @@ def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> N
     for block in blocks:
         view = _view(block)
         group, dst, src, _ = view.shape
-        expected = (block.groups, block.dst.size // block.groups, block.src.size // block.groups)
-        if (group, dst, src) != expected:
+        if (group, dst, src) != block.shape:
             raise GraphError(
                 f"{name}: read as (group, dst, src) = {(group, dst, src)}, but its edges "
                 f"{block.src.name!r} ({block.src.size}) → {block.dst.name!r} ({block.dst.size}) in {block.groups} "
-                f"slices need {expected}"
+                f"slices need {block.shape}"
             )
         fits = len(view.window) == len(shape)
         if not fits or any(stop > size for (_, stop), size in zip(view.window, shape, strict=True)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from ninokit.errors import ForecastError
 from ninokit.graph.structure import NeuralGraph
 
-__all__ = ["History", "Nowcaster", "check_forecast"]
+__all__ = ["History", "Nowcaster", "check_forecast", "forecast_dtype"]
 
 History = Mapping[str, Tensor]  # name → (context, shape…)
 
@@ -46,11 +46,24 @@ class Nowcaster(ABC):
             horizon: how many units after the last state, from 1 to `max_horizon`.
 
         Yields:
-            Name and prediction, of the parameter's shape and the history's dtype. It need not be finite.
+            Name and prediction, of the parameter's shape, on any device, in the dtype that `forecast_dtype` says or
+            a wider one: a history may be narrower than its parameter. It need not be finite.
 
         Raises:
             ForecastError: if history, graph or horizon are not of this form.
         """
+
+
+def forecast_dtype(states: Tensor) -> torch.dtype:
+    """The dtype to predict a parameter in: that of its states, but float32 at least.
+
+    Args:
+        states: the parameter's past states.
+
+    Returns:
+        A dtype that keeps what the prediction has over narrow states.
+    """
+    return torch.promote_types(states.dtype, torch.float32)
 
 
 def check_forecast(nowcaster: Nowcaster, graph: NeuralGraph | None, history: History, horizon: int) -> None:

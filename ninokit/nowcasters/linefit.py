@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
-from ninokit.nowcasters.base import History, Nowcaster, check_forecast
+from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
 
 __all__ = ["LineFit"]
 
@@ -51,4 +51,5 @@ class LineFit(Nowcaster):
         ahead = times[-1] + horizon - times.mean()
         weights = 1 / self.context + ahead * centred / centred.square().sum()
         for name, states in history.items():
-            yield name, torch.tensordot(weights.to(states), states, dims=1)
+            dtype = forecast_dtype(states)
+            yield name, torch.tensordot(weights.to(states.device, dtype), states.to(dtype), dims=1)

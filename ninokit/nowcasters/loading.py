@@ -4,30 +4,44 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ninokit.errors import CheckpointError
+from ninokit.errors import CheckpointError, ConfigError
 from ninokit.nowcasters.base import Nowcaster
+from ninokit.nowcasters.nino import Nino
+from ninokit.nowcasters.precision import Precision, check_precision
 
 __all__ = ["load"]
 
 
-def load(source: str | Path, *, sha256: str | None = None) -> Nowcaster:
+def load(source: str | Path, *, sha256: str | None = None, precision: Precision | None = None) -> Nowcaster:
     """Load a nowcaster.
 
     Args:
         source: the name of a family that needs no weights, such as ``linefit``, or the path of a published
             checkpoint (``.pt``).
         sha256: the hash that the checkpoint must have; left out, that of the published file of its name.
+        precision: of a forecast's products, see `ninokit.nowcasters.Nino`; left out, the nowcaster's own.
 
     Returns:
         The nowcaster, ready to forecast.
 
     Raises:
         CheckpointError: if there is no such family or file, or the file is not what it should be.
+        ConfigError: if there is no such precision, or the nowcaster has no choice of one.
 
     Example:
         >>> load("linefit").context
         5
     """
+    nowcaster = _load(source, sha256)
+    if precision is not None:
+        check_precision(precision)
+        if not isinstance(nowcaster, Nino):
+            raise ConfigError(f"precision: {str(source)!r} has no choice of one, got {precision!r}; leave it out")
+        nowcaster.precision = precision
+    return nowcaster
+
+
+def _load(source: str | Path, sha256: str | None) -> Nowcaster:
     from ninokit.nowcasters.published import read_published
     from ninokit.plugins import registry
 

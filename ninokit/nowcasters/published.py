@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 
 from ninokit.errors import CheckpointError
+from ninokit.graph.kinds import EdgeKind
+from ninokit.graph.structure import Edges, NeuralGraph
+from ninokit.nowcasters.base import History
 from ninokit.nowcasters.nino import Nino
 from ninokit.nowcasters.wnn import Wnn
 
-__all__ = ["PUBLISHED_SHA256", "read_published", "to_published"]
+__all__ = ["PUBLISHED_SHA256", "PublishedNino", "published_wiring", "read_published", "to_published"]
 
 PUBLISHED_SHA256 = {
     "nino_no_posw.pt": "2e2186e4a0e50193080eb9074648786ef25cd5ac3149a7df790127fe41101620",
@@ -43,6 +47,55 @@ _NINO_NAMES = {
     r"gnn.edge_update.#.lin1": "edge_updates.#.output",
 }
 _WNN_NAMES = {"layer_embed": "kind_embedding", "edge_proj.fc.0": "weight_embedding", "edge_mlp.fc": "readout"}
+
+
+class PublishedNino(Nino):
+    """A published NiNo, which was trained on graphs in which the bias of a key acts on what the key reads.
+
+    It takes ninokit's own graphs, and wires them as it has learnt them. Arguments as `Nino`.
+    """
+
+    _wired: tuple[NeuralGraph, NeuralGraph] | None = None  # the last graph, and the same as published
+
+    def forecast(self, graph: NeuralGraph | None, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
+        """See `Nowcaster.forecast`."""
+        return super().forecast(graph and self._published(graph), history, horizon)
+
+    def forecast_with_dgl(self, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
+        """See `Nino.forecast_with_dgl`."""
+        return super().forecast_with_dgl(self._published(graph), history, horizon)
+
+    def _published(self, graph: NeuralGraph) -> NeuralGraph:
+        if self._wired is None or self._wired[0] is not graph:
+            self._wired = graph, published_wiring(graph)
+        return self._wired[1]
+
+
+def published_wiring(graph: NeuralGraph) -> NeuralGraph:
+    """A graph as the publisher's code builds it: the bias of a key acts on the neurons that the key reads.
+
+    Args:
+        graph: in which a weight's bias comes next after it, cut into the same slices if the weight is fused.
+
+    Returns:
+        The graph itself if its keys have no biases, else a new one. Positions given to the graph are kept.
+    """
+    edges = list(graph.edges)
+    for place, key in enumerate(graph.edges):
+        bias = _bias_of(key, graph, place) if key.kind is EdgeKind.KEY else None
+        if bias is not None:
+            edges[graph.edges.index(bias)] = replace(bias, dst=key.dst)
+    return graph if edges == list(graph.edges) else replace(graph, edges=tuple(edges))
+
+
+def _bias_of(key: Edges, graph: NeuralGraph, place: int) -> Edges | None:
+    """The bias of a key, whose weight stands at some place among the edges; None if there is none."""
+    following = next((block for block in graph.edges[place:] if block.kind is EdgeKind.BIAS), None)
+    if following is None or following.parameter is None or key.parameter is None:
+        return None
+    slices, biases = graph.blocks[key.parameter], graph.blocks[following.parameter]
+    bias = biases[slices.index(key)] if len(slices) == len(biases) else None
+    return bias if bias is not None and bias.dst == key.src else None
 
 
 def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn:
@@ -163,7 +216,7 @@ def _empty(state: Mapping[str, Tensor]) -> Nino | Wnn:
     taps = 9
     context = state["edge_proj.fc.0.weight"].shape[1] // taps
     layers = sum(bool(re.fullmatch(r"gnn\.edge_update\.\d+\.lin1\.weight", name)) for name in state)
-    return Nino(hidden, context, max_horizon=state["edge_out.fc.2.weight"].shape[0] // taps, layers=layers)
+    return PublishedNino(hidden, context, max_horizon=state["edge_out.fc.2.weight"].shape[0] // taps, layers=layers)
 
 
 def _names(nowcaster: Nino | Wnn) -> Mapping[str, str]:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["Scale"]
+__all__ = ["Scale", "pieces"]
 
 # Keeps a parameter that has not moved, and is the same everywhere, from dividing by zero (published value).
 _EPSILON = 1e-6
+
+_PIECE = 2**20  # numbers looked at together: what is made of them is small beside a large parameter
+
+
+def pieces(states: Tensor) -> Iterator[Tensor]:
+    """A parameter's states, some numbers at a time.
+
+    Args:
+        states: shape (context, shape…).
+
+    Yields:
+        Every number once, shape (at most 2²⁰,).
+    """
+    for state in states:
+        yield from state.reshape(-1).split(_PIECE)
 
 
 @dataclass(frozen=True)
@@ -28,21 +45,33 @@ class Scale:
     deviation: Tensor
 
     @classmethod
-    def of(cls, states: Tensor) -> Scale:
-        """The scale of a parameter.
+    def of(cls, states: Tensor, like: Tensor) -> Scale:
+        """The scale of a parameter, computed in float64.
 
         Args:
             states: shape (context, shape…), at least two numbers in all.
+            like: whose device and dtype the scale gets.
 
         Returns:
-            Its mean and deviation, computed in float32 at least.
+            Its mean and deviation.
         """
-        wide = states if states.itemsize >= 4 else states.float()
-        return cls(wide.mean(), wide.std())
+        mean = squares = torch.zeros((), dtype=torch.float64, device=like.device)
+        count = 0
+        for piece in pieces(states):  # Chan et al. 1979: the sums of squared deviations of two samples, joined
+            variance, center = torch.var_mean(piece.to(mean), correction=0)
+            total = count + len(piece)
+            squares = squares + variance * len(piece) + (center - mean).square() * (count * len(piece) / total)
+            mean = mean + (center - mean) * (len(piece) / total)
+            count = total
+        return cls(mean.to(like), (squares / (count - 1)).sqrt().to(like))
+
+    @cached_property
+    def _divisor(self) -> Tensor:
+        return self.deviation + _EPSILON
 
     def apply(self, states: Tensor) -> Tensor:
         """Scale states to mean 0 and deviation 1."""
-        return (states - self.mean) / (self.deviation + _EPSILON)
+        return (states - self.mean).div_(self._divisor)
 
     def undo(self, scaled: Tensor) -> Tensor:
         """Return to the parameter's own units.
@@ -50,4 +79,4 @@ class Scale:
         As published, the guard against zero is left out here, which makes it an inverse up to a relative
         1e-6 / deviation; with it the published predictions are missed by more than float32's precision.
         """
-        return torch.addcmul(self.mean, scaled, self.deviation)  # no other temporary than the result
+        return torch.addcmul(self.mean, scaled, self.deviation)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ninokit.graph.kinds import NUM_KINDS
-from ninokit.graph.structure import Edges, NeuralGraph
-from ninokit.nowcasters.base import History, Nowcaster, check_forecast
+from ninokit.graph.structure import NeuralGraph
+from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
+from ninokit.nowcasters.blocks import Block, BlockStates, Tile
 from ninokit.nowcasters.scaling import Scale
+from ninokit.nowcasters.workers import Workers
 
 __all__ = ["Wnn"]
 
-_TILE = 2**14  # weights at a time, so that the hidden features stay small
+_TILE_EDGES = 2**12  # edges at a time, so that the hidden features stay small
 
 
 class Wnn(nn.Module, Nowcaster):
@@ -63,19 +66,36 @@ class Wnn(nn.Module, Nowcaster):
         """See `Nowcaster.forecast`."""
         check_forecast(self, graph, history, horizon)
         assert graph is not None  # check_forecast has seen to it
-        for name in graph.parameters:
-            with torch.no_grad():
-                prediction = self._forecast_parameter(graph.blocks[name], history[name], horizon)
-            yield name, prediction
+        return self._forecast(graph, history, horizon)
 
-    def _forecast_parameter(self, blocks: Sequence[Edges], states: Tensor, horizon: int) -> Tensor:
-        local = states.to(self.weight_embedding.weight)
-        scale = Scale.of(local)
-        prediction = torch.empty_like(local[-1])
-        for block in blocks:
-            if block.view is not None:  # never None beside a parameter
-                scaled = scale.apply(block.view(local)).flatten(1).T  # (weights, context)
-                kind = torch.tensor([int(block.kind)], device=local.device)
-                change = torch.cat([self(part, kind)[:, horizon - 1] for part in scaled.split(_TILE)])
-                block.view(prediction).copy_((scaled[:, -1] + change).view(block.view.shape))
-        return scale.undo(prediction).to(states.dtype)
+    def _forecast(self, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
+        like = self.weight_embedding.weight
+        with Workers(like.device) as workers:
+            for name in graph.parameters:
+                with torch.no_grad():
+                    prediction = self._predict(graph, name, history[name], horizon, workers)
+                yield name, prediction.to(forecast_dtype(history[name]))
+
+    def _predict(self, graph: NeuralGraph, name: str, states: Tensor, horizon: int, workers: Workers) -> Tensor:
+        like = self.weight_embedding.weight
+        prediction, scales = like.new_empty(states.shape[1:]), {name: Scale.of(states, like)}
+        jobs = (
+            partial(self._predict_run, carried, run, block.view(prediction), horizon)
+            for block in (Block.of(edges, graph) for edges in graph.blocks[name])
+            if block.view is not None  # never None beside a parameter
+            for carried in [BlockStates.of(block, {name: states}, scales, self.context, like)]
+            for run in block.runs(_TILE_EDGES, workers.threads)
+        )
+        for _ in workers.run(jobs):
+            pass
+        return prediction
+
+    def _predict_run(self, carried: BlockStates, run: Sequence[Tile], target: Tensor, horizon: int) -> None:
+        """Fill in a few tiles' predictions; `target` is the block's view, of shape (group, dst, src, tap)."""
+        kind = torch.tensor([int(carried.block.kind)], device=target.device)
+        for tile in run:
+            # shape: (group, dst, src, tap, context)
+            scaled = carried.features(tile).unflatten(-1, (self.context, -1)).transpose(-1, -2)
+            change = self(scaled.flatten(0, 3), kind)[:, horizon - 1].view(scaled.shape[:-1])
+            assert carried.scale is not None  # there is one beside a parameter
+            target[tile.window] = carried.scale.undo(scaled[..., -1] + change)

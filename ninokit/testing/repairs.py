@@ -115,9 +115,10 @@ class _Place:
         units: dict[Neurons, list[Edges]] = defaultdict(list)
         for block in self._graph.edges:
             units[block.src].append(block)
+        numbered = {block.dst for block in self._graph.edges}  # by what enters them
         for heads, blocks in units.items():
             near = any(block.dst.name in self._suspects for block in blocks)
-            if not near or any(block.kind is not EdgeKind.ATTENTION_HEAD for block in blocks):
+            if not near or heads in numbered or any(block.kind is not EdgeKind.ATTENTION_HEAD for block in blocks):
                 continue
             for number in _divisors(*(block.dst.size for block in blocks)):
                 if number != heads.size:

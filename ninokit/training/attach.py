@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -16,6 +17,7 @@ from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
+from ninokit.training.history import StateHistory
 from ninokit.training.horizons import published_horizons
 from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
@@ -37,6 +39,8 @@ def attach(
     example_inputs: Any = None,
     architecture: str | None = None,
     nowcast_in_last_period: bool = False,
+    history_dtype: torch.dtype | None = None,
+    history_device: torch.device | str | None = None,
 ) -> Nowcasting:
     """Nowcast a model's weights while an optimizer trains it.
 
@@ -50,6 +54,17 @@ def attach(
     `torch.distributed.checkpoint` does, or copies the optimizer, loses the history; the next nowcast then comes
     after a whole new period.
 
+    The history takes the memory of as many copies of the parameters as the nowcaster has context, where they are and
+    in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
+    memory of the host; each state is copied there beside the training, and takes the memory of one state on the GPU
+    meanwhile. A ``history_dtype`` narrower than a parameter rounds its states, and the predicted weights start from
+    the rounded ones; weights that a refused nowcast has overwritten still get their own bits back, from a copy beside
+    the history for as long as the nowcast runs. bfloat16 keeps 8 bits of significand, so that movements below some
+    0.2 % of a weight, as late in a training, are lost: where the weights moved by 4 to 9 % from state to state, it
+    changed the steps that the published NiNo predicts by 3 to 9 % at horizon 1 and by 1 to 3 % at 17 and at 40, and
+    with a tenth of that movement by 17 to 39 % and by 5 to 12 %. float16 overflows beyond 65504; such a nowcast is
+    refused.
+
     Args:
         optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through.
         model: the network, or a compiled or data-parallel wrapper of it.
@@ -61,6 +76,9 @@ def attach(
         example_inputs: for `encode`.
         architecture: for `encode`.
         nowcast_in_last_period: nowcast even when less than a period is left to recover from a jump.
+        history_dtype: of the past states of floating-point parameters: float32, bfloat16, float16 or float64; left
+            out, each parameter's own. A history saved in another one is cast when it is loaded.
+        history_device: where the past states are; left out, where each parameter is.
 
     Returns:
         A handle with the events so far and `Nowcasting.detach`.
@@ -98,7 +116,9 @@ def attach(
     model = unwrap(model)
     if graph is None and nowcaster.needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
-    return Nowcasting(optimizer, _parameters(optimizer, model, graph), nowcaster, graph, plan)
+    parameters = _parameters(optimizer, model, graph)
+    history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
+    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan)
 
 
 def _innermost(optimizer: Optimizer) -> Optimizer:

@@ -17,8 +17,9 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
 from ninokit.training.events import NowcastEvent
-from ninokit.training.history import StateHistory
+from ninokit.training.history import StateHistory, holds_all_bits
 from ninokit.training.plan import NowcastPlan
+from ninokit.training.rollback import Rollback
 
 __all__ = ["STATE_KEY", "Nowcasting", "attached_to", "optimized_ids"]
 
@@ -41,6 +42,7 @@ class Nowcasting:
         self,
         optimizer: Optimizer,
         parameters: Mapping[str, Tensor],
+        history: StateHistory,
         nowcaster: Nowcaster,
         graph: NeuralGraph | None,
         plan: NowcastPlan,
@@ -52,7 +54,7 @@ class Nowcasting:
         self._optimizer = optimizer
         self._parameters = dict(parameters)
         self._plan = plan
-        self._history = StateHistory(self._parameters, nowcaster.context)
+        self._history = history
         self._hooks = [
             optimizer.register_step_post_hook(self._after_step),
             optimizer.register_state_dict_post_hook(self._save),
@@ -115,18 +117,17 @@ class Nowcasting:
         trained = self._trained()
         if not trained:
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
-        written: list[str] = []
-        try:
+        states = self._history.states
+        with Rollback(self._parameters, states) as rollback:
             for name, prediction in predictions:
                 checked = _checked(name, self._parameters.get(name), prediction)
                 if name in trained:
-                    written.append(name)
+                    weights, last = rollback.keep(name), states[name][-1]
+                    if not holds_all_bits(last, weights):  # the step goes on from the weights, not from their state
+                        checked = weights.to(checked.device) + (checked - last.to(checked.device))
                     self._parameters[name].copy_(checked)
-            if missing := sorted(trained - set(written)):
+            if missing := sorted(trained - rollback.names):
                 raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
-        except BaseException:
-            self._history.restore(written)
-            raise
 
     def _trained(self) -> set[str]:
         """The parameters that may be written: not frozen, and the optimizer's."""

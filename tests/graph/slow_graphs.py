@@ -11,10 +11,13 @@ from torch import nn
 from ninokit.graph import EdgeKind, Edges, NeuralGraph, Neurons
 
 
-def structural(sizes: list[int], links: list[tuple[int, int, int]]) -> NeuralGraph:
-    """A graph without parameters: sizes of the groups, and (source, destination, slices) of the blocks."""
+def structural(sizes: list[int], links: list[tuple]) -> NeuralGraph:
+    """A graph without parameters: sizes, and (source, destination, slices[, shared end]) of the blocks."""
     groups = tuple(Neurons(f"g{i}", size) for i, size in enumerate(sizes))
-    blocks = tuple(Edges(EdgeKind.RESIDUAL, groups[a], groups[b], slices) for a, b, slices in links)
+    blocks = tuple(
+        Edges(EdgeKind.RESIDUAL, groups[a], groups[b], slices, shared=shared[0] if shared else None)
+        for a, b, slices, *shared in links
+    )
     return NeuralGraph(groups, blocks, {})
 
 
@@ -28,11 +31,13 @@ def first_nodes(graph: NeuralGraph) -> dict[str, int]:
 
 def block_pairs(block: Edges) -> Iterator[tuple[int, int, int, int, int]]:
     """(slice, destination in the slice, source in the slice, destination, source) in the documented order."""
-    dst_step, src_step = block.dst.size // block.groups, block.src.size // block.groups
+    all_dst, all_src = list(range(block.dst.size)), list(range(block.src.size))
     for part in range(block.groups):
-        for i in range(dst_step):
-            for j in range(src_step):
-                yield part, i, j, part * dst_step + i, part * src_step + j
+        dst = all_dst if block.shared == "dst" else all_dst[part * len(all_dst) // block.groups :]
+        src = all_src if block.shared == "src" else all_src[part * len(all_src) // block.groups :]
+        for i in range(len(all_dst) if block.shared == "dst" else len(all_dst) // block.groups):
+            for j in range(len(all_src) if block.shared == "src" else len(all_src) // block.groups):
+                yield part, i, j, dst[i], src[j]
 
 
 def adjacency(graph: NeuralGraph) -> np.ndarray:

@@ -62,6 +62,27 @@ def test_fused_parameter_in_windows():
         assert torch.equal(block.view(model.weight)[0, :, :, 0], model.weight[4 * i : 4 * i + 4])
 
 
+def test_grouped_queries_read_a_shared_destination():
+    """Two values of two neurons, each read by three queries: (query, value) can't be merged without a copy."""
+    model = nn.Linear(12, 5, bias=False)
+    builder = GraphBuilder(model)
+    values, outputs = builder.neurons("values", 4), builder.neurons("outputs", 5)
+    plan = {"parameter": "weight", "axes": "dst (group tap src)"}
+    builder.edges(EdgeKind.LINEAR, values, outputs, **plan, groups=2, shared="dst")
+    (block,) = builder.build().edges
+    assert (block.shared, block.groups, block.num_taps, block.num_edges) == ("dst", 2, 3, 20)
+    read = block.view(model.weight)
+    for g, d, s, t in torch.cartesian_prod(*map(torch.arange, (2, 5, 2, 3))).tolist():
+        assert read[g, d, s, t] == model.weight[d, g * 6 + t * 2 + s]
+    with refusal(
+        "weight on the edges 'values' (4) → 'values' (4): shape (5, 12) read as 'dst (group tap src)' has size 5 in "
+        "'dst', expected 4"
+    ):
+        builder.edges(EdgeKind.LINEAR, values, values, **plan, groups=2, shared="dst")
+    with refusal("weight: 3 slices do not divide 4 neurons of 'values'"):
+        builder.edges(EdgeKind.LINEAR, values, outputs, **plan, groups=3, shared="dst")
+
+
 def test_scalar_parameter_has_one_edge():
     model = nn.Module()
     model.register_parameter("temperature", nn.Parameter(torch.tensor(2.0)))

@@ -81,6 +81,20 @@ def test_structural_edges_and_taps():
 
 
 @needs_dgl
+def test_shared_end():
+    model = nn.Linear(4, 2, bias=False)
+    builder = GraphBuilder(model)
+    values, outputs = builder.neurons("values", 2), builder.neurons("out", 2)
+    plan = {"parameter": "weight", "axes": "dst (group tap src)", "groups": 2, "shared": "dst"}
+    builder.edges(EdgeKind.LINEAR, values, outputs, **plan)
+    view = builder.build().to_dgl({"weight": torch.arange(8.0).view(1, 2, 4)})
+    src, dst = view.edges(order="eid")
+    assert src.tolist() == [0, 0, 1, 1, *range(4)]
+    assert dst.tolist() == [2, 3, 2, 3, *range(4)]
+    assert view.edata["feature"][:4, :, 0].tolist() == [[0, 1], [4, 5], [2, 3], [6, 7]]
+
+
+@needs_dgl
 def test_without_states_there_are_no_features():
     view = ninokit.encode(two_layers()).to_dgl()
     assert set(view.edata) == {"kind", "block"}

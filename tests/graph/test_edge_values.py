@@ -51,6 +51,28 @@ def test_hand_made_graph():
     assert not wide[:, 2:].any()
 
 
+def test_hand_made_graph_with_shared_ends():
+    """Two experts of one neuron each read both inputs; both outputs read the experts' two taps an edge."""
+    model = nn.Module()
+    model.register_parameter("up", nn.Parameter(torch.empty(2, 1, 2)))
+    model.register_parameter("down", nn.Parameter(torch.empty(2, 4)))
+    builder = GraphBuilder(model)
+    inputs, experts, outputs = (builder.neurons(name, 2) for name in ("in", "experts", "out"))
+    builder.edges(EdgeKind.LINEAR, inputs, experts, parameter="up", axes="group dst src", groups=2, shared="src")
+    axes = "dst (group tap src)"
+    builder.edges(EdgeKind.LINEAR, experts, outputs, parameter="down", axes=axes, groups=2, shared="dst")
+    graph = builder.build()
+    src, dst = edge_endpoints(graph)
+    # nodes: in 0-1, experts 2-3, out 4-5
+    assert src.tolist() == [0, 1, 0, 1, 2, 2, 3, 3, *range(6)]
+    assert dst.tolist() == [2, 2, 3, 3, 4, 5, 4, 5, *range(6)]
+    states = {"up": torch.arange(4.0).view(1, 2, 1, 2), "down": torch.arange(10.0, 18).view(1, 2, 4)}
+    values = parameters_to_edges(graph, states)
+    expected = [[0, 0], [1, 0], [2, 0], [3, 0], [10, 11], [14, 15], [12, 13], [16, 17]]
+    assert values[:8, :, 0].tolist() == expected
+    check_round_trip(graph, states)
+
+
 def test_context_states_stay_in_order():
     graph = hand_made()
     states = {"weight": torch.randn(3, 2, 2, 2), "bias": torch.randn(3, 2)}
@@ -97,7 +119,7 @@ def check_round_trip(graph: NeuralGraph, states: dict[str, torch.Tensor], taps: 
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[NeuralGraph, dict[str, torch.Tensor]]:
-    """Several parameters, dense, grouped or diagonal, of 1 to 30 taps, in any order of axes."""
+    """Several parameters, dense, grouped, diagonal or with a shared end, of 1 to 30 taps, in any order of axes."""
     model, plans = nn.Module(), []
     for i in range(draw(st.integers(1, 3))):
         groups = draw(st.integers(1, 4))
@@ -112,18 +134,23 @@ def blocks(draw: st.DrawFn) -> tuple[NeuralGraph, dict[str, torch.Tensor]]:
                     ("group tap dst src", (groups, taps, dst, src)),
                     ("(group dst) (src tap)", (groups * dst, src * taps)),
                     ("(group dst) (tap src)", (groups * dst, src * taps)),
+                    ("dst (group tap src)", (dst, groups * taps * src)),
                     ("1 tap src (group dst)", (1, taps, src, groups * dst)),
                 ]
             )
         )
         model.register_parameter(f"p{i}", nn.Parameter(torch.empty(shape)))
-        plans.append((axes, groups, groups * src, groups * dst))
+        shared = draw(st.sampled_from([None, "src", "dst"]))
+        sizes = (src if shared == "src" else groups * src, dst if shared == "dst" else groups * dst)
+        plans.append((axes, groups, shared, *sizes))
     builder = GraphBuilder(model)
-    for i, (axes, groups, src, dst) in enumerate(plans):
+    for i, (axes, groups, shared, src, dst) in enumerate(plans):
         source, destination = builder.neurons(f"s{i}", src), builder.neurons(f"d{i}", dst)
-        builder.edges(EdgeKind.CONVOLUTION, source, destination, parameter=f"p{i}", axes=axes, groups=groups)
+        plan = {"parameter": f"p{i}", "axes": axes, "groups": groups, "shared": shared}
+        builder.edges(EdgeKind.CONVOLUTION, source, destination, **plan)
         if draw(st.booleans()):
-            builder.edges(EdgeKind.RESIDUAL, destination, source, groups=groups)
+            back = {"src": "dst", "dst": "src", None: None}[shared]
+            builder.edges(EdgeKind.RESIDUAL, destination, source, groups=groups, shared=back)
     return builder.build(), states_of(model, draw(st.integers(1, 3)))
 
 

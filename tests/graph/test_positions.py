@@ -42,14 +42,19 @@ SIZES = [1, 1, 2, 3, 4, 6, 8, 12]
 
 
 @st.composite
-def graphs(draw: st.DrawFn, nested: bool = False) -> tuple[list[int], list[tuple[int, int, int]]]:
-    """Sizes and blocks: dense, grouped, diagonal, parallel, reversed, to themselves; any number of pieces."""
+def graphs(draw: st.DrawFn, nested: bool = False) -> tuple[list[int], list[tuple]]:
+    """Sizes and blocks: dense, grouped, diagonal, with a shared end, parallel, reversed, to themselves.
+
+    The graph may be in any number of pieces.
+    """
     sizes = draw(st.lists(st.sampled_from([1, 2, 4, 8] if nested else SIZES), min_size=2, max_size=6))
     links = []
     for _ in range(draw(st.integers(1, 8))):
         a, b = draw(st.integers(0, len(sizes) - 1)), draw(st.integers(0, len(sizes) - 1))
-        common = [n for n in range(1, 13) if sizes[a] % n == 0 and sizes[b] % n == 0]
-        links.append((a, b, draw(st.sampled_from(common))))
+        shared = draw(st.sampled_from([None, None, "src", "dst"]))
+        cut = [sizes[end] for end, name in ((a, "src"), (b, "dst")) if name != shared]
+        common = [n for n in range(1, 13) if all(size % n == 0 for size in cut)]
+        links.append((a, b, draw(st.sampled_from(common)), shared))
     return sizes, links
 
 
@@ -66,6 +71,9 @@ def graphs(draw: st.DrawFn, nested: bool = False) -> tuple[list[int], list[tuple
 @example(([2, 3, 3, 2, 1], [(0, 1, 1), (2, 3, 1)]), 8, 0)  # two pieces, and one alone
 @example(([8, 8], [(0, 1, 8)]), 8, 0)  # eight pieces
 @example(([8, 8], [(0, 1, 8)]), 20, 0)
+@example(([6, 4, 6], [(0, 1, 3, "dst"), (0, 2, 3)]), 8, 0)  # a dense block in three parts, beside slices
+@example(([4, 6], [(0, 1, 6, "src")]), 8, 0)
+@example(([6, 6], [(0, 1, 6, "dst")]), 8, 0)  # no diagonal
 @example(([1, 1], [(0, 1, 1)]), 8, 0)
 @example(([1, 2], [(1, 0, 1)]), 8, 0)
 def test_random_graphs(case, dim, seed):

@@ -81,6 +81,28 @@ def test_patterns():
     assert Edges(EdgeKind.RESIDUAL, Neurons("one", 1), six).pattern == "dense"
 
 
+def test_shared_ends():
+    four, six = Neurons("four", 4), Neurons("six", 6)
+    plain = Edges(EdgeKind.RESIDUAL, four, six, 2)
+    assert (plain.shape, plain.pieces) == ((2, 3, 2), 2)
+    for groups, shared, shape in [(4, "dst", (4, 6, 1)), (2, "dst", (2, 6, 2)), (3, "src", (3, 2, 4))]:
+        block = Edges(EdgeKind.RESIDUAL, four, six, groups, shared=shared)
+        assert block.shape == shape
+        assert (block.pattern, block.pieces, block.num_edges) == ("dense", 1, 24)
+    assert Edges(EdgeKind.RESIDUAL, four, four, 4, shared="src").pattern == "dense"  # no diagonal
+    assert Edges(EdgeKind.RESIDUAL, four, six, shared="src").shape == (1, 6, 4)
+
+
+def test_only_ends_that_are_cut_need_to_be_divisible():
+    four, six = Neurons("four", 4), Neurons("six", 6)
+    with pytest.raises(GraphError, match=r"^residual edges four → six: 4 slices do not divide 6 neurons of 'six'$"):
+        Edges(EdgeKind.RESIDUAL, four, six, 4, shared="src")
+    with pytest.raises(GraphError, match=r"^residual edges four → six: 3 slices do not divide 4 neurons of 'four'$"):
+        Edges(EdgeKind.RESIDUAL, four, six, 3, shared="dst")
+    with pytest.raises(GraphError, match=r"^residual edges four → six: shared is 'src', 'dst' or None, got 'both'$"):
+        Edges(EdgeKind.RESIDUAL, four, six, 2, shared="both")
+
+
 def test_graph_without_edges():
     graph = NeuralGraph((Neurons("a", 2),), (), {})
     assert (graph.num_nodes, graph.num_edges, graph.num_parameters, graph.max_taps) == (2, 0, 0, 1)
@@ -154,13 +176,15 @@ def test_positions_are_single_precision_and_equal_for_equal_graphs():
 
 def test_describe():
     model = torch.nn.Conv2d(4, 4, 5, groups=2, bias=False)
+    model.register_parameter("experts", torch.nn.Parameter(torch.zeros(2, 2, 4)))
     builder = GraphBuilder(model)
     a, b = builder.neurons("a", 4), builder.neurons("b", 4)
     builder.edges(EdgeKind.CONVOLUTION, a, b, parameter="weight", axes="(group dst) src tap tap", groups=2)
     builder.edges(EdgeKind.RESIDUAL, a, b, groups=4)
+    builder.edges(EdgeKind.LINEAR, a, b, parameter="experts", axes="group dst src", groups=2, shared="src")
     # 4 outputs × 2 inputs of their slice = 8 edges; 25 taps are 9 + 9 + 7
     assert builder.build().describe() == (
-        "neural graph: 8 neurons in 2 groups, 28 edges in 4 blocks (4 structural), 200 parameters\n"
+        "neural graph: 8 neurons in 2 groups, 44 edges in 5 blocks (4 structural), 216 parameters\n"
         "\n"
         "neurons  size\n"
         "-------  ----\n"
@@ -172,5 +196,6 @@ def test_describe():
         "weight     convolution  grouped (2)  a → b         9      8\n"
         "weight     convolution  grouped (2)  a → b         9      8\n"
         "weight     convolution  grouped (2)  a → b         7      8\n"
-        "–          residual     diagonal     a → b         1      4"
+        "–          residual     diagonal     a → b         1      4\n"
+        "experts    linear       dense        a → b         1     16"
     )

@@ -54,6 +54,17 @@ def test_view_of_another_size_than_the_groups():
         NeuralGraph((A, B), (Edges(EdgeKind.LINEAR, A, B, 1, "w", view),), SHAPES)
 
 
+def test_view_of_a_shared_end_that_was_cut():
+    a, b = Neurons("a", 4), Neurons("b", 6)
+    view = make_view((4, 3), "(group src) dst", expected={"group": 2, "dst": 3, "src": 2})
+    shapes = {"w": torch.Size((4, 3))}
+    NeuralGraph((a, b), (Edges(EdgeKind.LINEAR, a, b, 2, "w", view),), shapes)
+    with refusal(
+        "w: read as (group, dst, src) = (2, 3, 2), but its edges 'a' (4) → 'b' (6) in 2 slices need (2, 6, 2)"
+    ):
+        NeuralGraph((a, b), (Edges(EdgeKind.LINEAR, a, b, 2, "w", view, "dst"),), shapes)
+
+
 def test_view_outside_the_parameter():
     with refusal("w: its view covers ((0, 2), (0, 3)), its shape is (2, 2)"):
         NeuralGraph((A, B), (Edges(EdgeKind.LINEAR, A, B, 1, "w", VIEW),), {"w": torch.Size((2, 2))})

@@ -71,3 +71,20 @@ def test_published_predictions_are_met(shared_folder, case, family, checkpoint, 
     ours = torch.cat([prediction[name].flatten() for name, _ in golden.description["parameters"]]).numpy()
     expected, last = golden.arrays[f"{family}_k{horizon}"], golden.arrays["states"][:, -1]
     assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected - last)
+
+
+@pytest.mark.parametrize(
+    ("movement", "horizon", "least", "most"),
+    [(1, 1, 0.03, 0.09), (1, 17, 0.005, 0.035), (1, 40, 0.005, 0.035), (0.1, 1, 0.17, 0.39), (0.1, 40, 0.045, 0.125)],
+)
+@pytest.mark.parametrize("case", ["mlp", "cnn", "cnn_bn"])
+def test_what_bfloat16_states_cost_is_as_documented(shared_folder, case, movement, horizon, least, most):
+    """The figures in the documentation of `ninokit.attach`."""
+    golden = Golden(shared_folder / "goldens", case)
+    nowcaster = ninokit.nowcasters.load(shared_folder / "weights" / "nino_no_posw.pt")
+    exact = {name: states[-1] + movement * (states - states[-1]) for name, states in golden.history().items()}
+    rounded = {name: states.bfloat16().float() for name, states in exact.items()}
+    expected, found = (dict(nowcaster.forecast(golden.graph, history, horizon)) for history in (exact, rounded))
+    last = torch.cat([states[-1].flatten() for states in exact.values()])
+    expected, found = (torch.cat([prediction[name].flatten() for name in exact]) for prediction in (expected, found))
+    assert least <= (found - expected).norm() / (expected - last).norm() <= most

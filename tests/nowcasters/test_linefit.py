@@ -24,13 +24,22 @@ def test_it_is_numpys_polynomial_fit_of_degree_one(states, horizon):
     np.testing.assert_allclose(prediction, expected, atol=1e-9)
 
 
-def test_shapes_and_dtypes_are_kept():
-    history = {"a": torch.randn(5, 3, 2), "b": torch.randn(5).bfloat16()}
+def test_shapes_are_kept_and_dtypes_are_float32_at_least():
+    history = {"a": torch.randn(5, 3, 2), "b": torch.randn(5).bfloat16(), "c": torch.randn(5, 1).double()}
     prediction = dict(LineFit().forecast(None, history, 2))
     assert {name: (x.shape, x.dtype) for name, x in prediction.items()} == {
         "a": ((3, 2), torch.float32),
-        "b": ((), torch.bfloat16),
+        "b": ((), torch.float32),
+        "c": ((1,), torch.float64),
     }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_states_are_fitted_in_float32(dtype):
+    states = torch.randn(5, 100).to(dtype)
+    prediction = dict(LineFit().forecast(None, {"w": states}, 2))["w"]
+    slope, intercept = np.polyfit(np.arange(5), states.double().numpy(), 1)
+    np.testing.assert_allclose(prediction, intercept + slope * 6, rtol=1e-5, atol=1e-6)
 
 
 def test_bad_settings_and_input():

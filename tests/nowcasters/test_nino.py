@@ -152,11 +152,11 @@ def test_it_is_differentiable_everywhere(cnn, nino, history_of):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_predictions_keep_the_histories_dtype_and_leave_it_alone(cnn, history_of):
+def test_predictions_are_in_the_nowcasters_dtype_and_the_history_is_left_alone(cnn, history_of):
     history = {name: x.bfloat16() for name, x in history_of(cnn).items()}
     before = {name: x.clone() for name, x in history.items()}
     prediction = dict(Nino(hidden=8).forecast(ninokit.encode(cnn), history, 3))
-    assert {x.dtype for x in prediction.values()} == {torch.bfloat16}
+    assert {x.dtype for x in prediction.values()} == {torch.float32}
     assert all(torch.equal(history[name], before[name]) for name in history)
 
 

@@ -2,10 +2,13 @@ import hashlib
 
 import pytest
 import torch
+from torch import nn
 
+import ninokit
 from ninokit.errors import CheckpointError
+from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
 from ninokit.nowcasters import Nino, Wnn, load
-from ninokit.nowcasters.published import PUBLISHED_SHA256, read_published, to_published
+from ninokit.nowcasters.published import PUBLISHED_SHA256, published_wiring, read_published, to_published
 
 
 def write(folder, content, name="model.pt") -> dict[str, str]:
@@ -17,7 +20,7 @@ def write(folder, content, name="model.pt") -> dict[str, str]:
 @pytest.mark.parametrize("nowcaster", [Nino(16), Wnn(16), Nino(8, 4, 12, layers=3), Wnn(8, 3, 7)])
 def test_written_and_read_it_is_the_same(tmp_path, nowcaster):
     again = read_published(**write(tmp_path, to_published(nowcaster)))
-    assert type(again) is type(nowcaster)
+    assert isinstance(again, type(nowcaster))
     assert (again.context, again.max_horizon) == (nowcaster.context, nowcaster.max_horizon)
     assert again.state_dict().keys() == nowcaster.state_dict().keys()
     for name, tensor in nowcaster.state_dict().items():
@@ -125,3 +128,72 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="is no PyTorch checkpoint of plain tensors"):
         read_published(path, sha256=hashlib.sha256(b"not a checkpoint").hexdigest())
+
+
+class TestPublishedWiring:
+    def graph(self, keys_bias_onto: str) -> NeuralGraph:
+        """Of queries and keys of three neurons on a stream of three, with their biases beside them."""
+        names = ("query", "query_bias", "key", "key_bias")
+        model = nn.ParameterDict({name: torch.zeros(3, 3) if "_" not in name else torch.zeros(3) for name in names})
+        builder = GraphBuilder(model)
+        neurons = {name: builder.neurons(name, 3) for name in ("stream", "queries")}
+        builder.edges(EdgeKind.QUERY, *neurons.values(), parameter="query", axes="dst src")
+        builder.vector(EdgeKind.BIAS, neurons["queries"], parameter="query_bias")
+        builder.edges(EdgeKind.KEY, neurons["queries"], neurons["stream"], parameter="key", axes="src dst")
+        builder.vector(EdgeKind.BIAS, neurons[keys_bias_onto], parameter="key_bias")
+        return builder.build()
+
+    def test_the_bias_of_a_key_acts_on_what_the_key_reads(self):
+        assert published_wiring(self.graph("queries")) == self.graph("stream")
+
+    @pytest.mark.parametrize("bias_onto", ["queries", "stream"])
+    def test_a_fused_weight_and_its_bias(self, bias_onto):
+        """Queries, keys and values are thirds of one weight, and of the bias after it."""
+
+        def graph(bias_onto):
+            builder = GraphBuilder(nn.Linear(3, 9))
+            neurons = {name: builder.neurons(name, 3) for name in ("stream", "queries", "values")}
+            ends = {"QUERY": "stream queries", "KEY": "queries stream", "VALUE": "stream values"}
+            for third, (kind, (src, dst)) in enumerate((kind, names.split()) for kind, names in ends.items()):
+                axes = "src dst" if kind == "KEY" else "dst src"
+                window = {0: (3 * third, 3 * third + 3)}
+                builder.edges(EdgeKind[kind], neurons[src], neurons[dst], parameter="weight", axes=axes, window=window)
+            for third, name in enumerate(("queries", bias_onto, "values")):
+                window = {0: (3 * third, 3 * third + 3)}
+                node = builder.neurons(f"bias {third}", 1)
+                builder.edges(EdgeKind.BIAS, node, neurons[name], parameter="bias", axes="dst", window=window)
+            return builder.build()
+
+        assert published_wiring(graph(bias_onto)) == graph("stream")
+
+    def test_a_key_without_bias_leaves_that_of_the_values_alone(self):
+        model = nn.ParameterDict({"key": torch.zeros(3, 3), "value": torch.zeros(3, 3), "value_bias": torch.zeros(3)})
+        builder = GraphBuilder(model)
+        stream, queries, values = (builder.neurons(name, 3) for name in ("stream", "queries", "values"))
+        builder.edges(EdgeKind.KEY, queries, stream, parameter="key", axes="src dst")
+        builder.edges(EdgeKind.VALUE, stream, values, parameter="value", axes="dst src")
+        builder.vector(EdgeKind.BIAS, values, parameter="value_bias")
+        graph = builder.build()
+        assert published_wiring(graph) is graph
+
+    def test_another_graph_stays_itself(self, cnn):
+        graph = ninokit.encode(cnn)
+        assert published_wiring(graph) is graph
+
+    def test_positions_given_are_kept_and_others_are_of_the_new_wires(self):
+        given = torch.randn(8, 8)
+        assert torch.equal(published_wiring(self.graph("queries").with_positions(given)).positions, given)
+        assert torch.equal(published_wiring(self.graph("queries")).positions, self.graph("stream").positions)
+
+    @pytest.mark.parametrize("form", ["forecast", "forecast_with_dgl"])
+    def test_a_published_nowcaster_wires_it_so(self, tmp_path, form, request):
+        if form == "forecast_with_dgl":
+            request.getfixturevalue("dgl_installed")
+        nowcaster = read_published(**write(tmp_path, to_published(Nino(hidden=8))))
+        plain = Nino(hidden=8)
+        plain.load_state_dict(nowcaster.state_dict())
+        ours, theirs = self.graph("queries"), self.graph("stream")
+        history = {name: torch.randn(5, *shape) for name, shape in ours.parameters.items()}
+        found = dict(getattr(nowcaster, form)(ours, history, 5))
+        expected = dict(getattr(plain, form)(theirs, history, 5))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)

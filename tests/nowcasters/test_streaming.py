@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import ninokit
+from ninokit.errors import ConfigError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
 from ninokit.nowcasters import Nino, streaming
+from ninokit.nowcasters.kernels import products
 
 PARAMETER_KINDS = [kind for kind in EdgeKind if not kind.structural and kind is not EdgeKind.PADDING]
 # Readings of a parameter as (group, dst, src, tap), with the order of its axes.
@@ -27,23 +29,29 @@ LAYOUTS = {
 def networks(draw) -> tuple[nn.Module, NeuralGraph]:
     """Random groups and random blocks between them: dense, grouped, diagonal, structural, of 1 to 20 taps."""
     model = nn.Module()
-    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12, 20]), min_size=2, max_size=4))
+    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12, 20, 40]), min_size=2, max_size=4))
     pairs = st.tuples(*[st.integers(0, len(sizes) - 1)] * 2)
     plans = []
     for index, (src, dst) in enumerate(draw(st.lists(pairs, min_size=1, max_size=5))):
-        common = math.gcd(sizes[src], sizes[dst])
+        shared = draw(st.sampled_from([None, "src", "dst"]))
+        common = {None: math.gcd(sizes[src], sizes[dst]), "src": sizes[dst], "dst": sizes[src]}[shared]
         groups = draw(st.sampled_from([n for n in range(1, common + 1) if common % n == 0]))
-        plans.append((src, dst, groups, draw(st.integers(1, 20)), draw(st.sampled_from(sorted(LAYOUTS))), index))
-    for src, dst, groups, taps, axes, index in plans:
-        shape = LAYOUTS[axes](groups, sizes[dst] // groups, sizes[src] // groups, taps)
+        taps, axes = draw(st.integers(1, 20)), draw(st.sampled_from(sorted(LAYOUTS)))
+        if shared is not None and "(group" in axes:  # the shared end has no slices to stand beside
+            axes = "group dst (src tap)"
+        plans.append((src, dst, groups, shared, taps, axes, index))
+    for src, dst, groups, shared, taps, axes, index in plans:
+        per_slice = [sizes[end] // (1 if name == shared else groups) for name, end in (("dst", dst), ("src", src))]
+        shape = LAYOUTS[axes](groups, *per_slice, taps)
         model.register_parameter(f"p{index}", nn.Parameter(torch.randn(shape)))
     builder = GraphBuilder(model)
     neurons = [builder.neurons(f"n{index}", size) for index, size in enumerate(sizes)]
-    for src, dst, groups, _, axes, index in plans:
+    for src, dst, groups, shared, _, axes, index in plans:
         kind = draw(st.sampled_from(PARAMETER_KINDS))
-        builder.edges(kind, neurons[src], neurons[dst], parameter=f"p{index}", axes=axes, groups=groups)
+        ends = neurons[src], neurons[dst]
+        builder.edges(kind, *ends, parameter=f"p{index}", axes=axes, groups=groups, shared=shared)
         if draw(st.booleans()):
-            builder.edges(EdgeKind.RESIDUAL, neurons[dst], neurons[src], groups=groups)
+            builder.edges(EdgeKind.RESIDUAL, neurons[dst], neurons[src], groups=1 if shared else groups)
     return model, builder.build()
 
 
@@ -70,6 +78,60 @@ def test_it_is_the_function_in_message_passing(network, layers, tile, horizon):
 
 
 @pytest.mark.usefixtures("dgl_installed")
+@settings(max_examples=40)
+@given(networks(), st.sampled_from([("float32", 1e-5), ("tf32", 1e-5), ("bfloat16", 1e-2)]), st.integers(1, 40))
+def test_precisions(network, precision, horizon):
+    model, graph = network
+    name, tolerance = precision
+    torch.manual_seed(0)
+    nino = Nino(hidden=32, precision=name)
+    history = {name: torch.randn(5, *p.shape) for name, p in model.named_parameters()}
+    found = dict(nino.forecast(graph, history, horizon))
+    expected = dict(nino.double().forecast_with_dgl(graph, {name: x.double() for name, x in history.items()}, horizon))
+    assert relative_error(found, expected, history) < tolerance
+
+
+def test_bfloat16_rounds_the_products(cnn, history_of):
+    nino, graph, history = Nino(hidden=32), ninokit.encode(cnn), history_of(cnn)
+    exact = dict(nino.forecast(graph, history, 5))
+    nino.precision = "bfloat16"
+    rounded = dict(nino.forecast(graph, history, 5))
+    assert {x.dtype for x in rounded.values()} == {torch.float32}
+    assert 1e-4 < relative_error(rounded, exact, history) < 1e-2
+
+
+def test_small_steps_survive_bfloat16(cnn, history_of):
+    """Rounded states would bury changes of a thousandth; rounded hidden features only blur them."""
+    nino, graph = Nino(hidden=64), ninokit.encode(cnn)
+    last = {name: x[-1] for name, x in history_of(cnn).items()}
+    torch.manual_seed(1)
+    history = {n: x + 1e-3 * torch.randn(5, *x.shape) for n, x in last.items()}
+    exact = dict(nino.forecast(graph, history, 5))
+    nino.precision = "bfloat16"
+    assert relative_error(dict(nino.forecast(graph, history, 5)), exact, history) < 1e-2
+
+
+def test_precision_of_a_loaded_nowcaster(shared_folder):
+    path = shared_folder / "weights" / "nino_no_posw.pt"
+    assert ninokit.nowcasters.load(path).precision == "float32"
+    assert ninokit.nowcasters.load(path, precision="bfloat16").precision == "bfloat16"
+    with pytest.raises(ConfigError, match="precision: expected one of"):
+        ninokit.nowcasters.load(path, precision="int8")
+
+
+def test_precision_where_there_is_no_choice():
+    with pytest.raises(ConfigError) as error:
+        ninokit.nowcasters.load("linefit", precision="bfloat16")
+    assert str(error.value) == "precision: 'linefit' has no choice of one, got 'bfloat16'; leave it out"
+
+
+def test_unknown_precision():
+    with pytest.raises(ConfigError) as error:
+        Nino(precision="float16")
+    assert str(error.value) == "precision: expected one of ['float32', 'tf32', 'bfloat16'], got 'float16'"
+
+
+@pytest.mark.usefixtures("dgl_installed")
 @pytest.mark.parametrize("horizon", [1, 17, 40])
 def test_in_float32_with_the_published_weights(shared_folder, cnn, history_of, horizon):
     nino = ninokit.nowcasters.load(shared_folder / "weights" / "nino_no_posw.pt")
@@ -81,10 +143,33 @@ def test_in_float32_with_the_published_weights(shared_folder, cnn, history_of, h
         assert relative_error(found, expected, history) < 1e-5
 
 
-def test_same_inputs_same_bits(cnn, history_of):
+@pytest.fixture
+def restored_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("restored_threads")
+def test_same_inputs_same_bits_on_any_number_of_threads(cnn, history_of, monkeypatch):
+    monkeypatch.setitem(streaming._TILE_EDGES, "cpu", 32)
     nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
-    first, second = (dict(nino.forecast(graph, history, 5)) for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    found = []
+    for threads in (1, 1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(dict(nino.forecast(graph, history, 5)))
+        assert torch.get_num_threads() == threads
+    assert all(torch.equal(found[0][name], other[name]) for other in found for name in found[0])
+
+
+@pytest.mark.usefixtures("dgl_installed")
+def test_without_one_dnn(cnn, history_of, monkeypatch):
+    monkeypatch.setattr(products, "_has_one_dnn", lambda *_: False)
+    nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
+    expected = dict(nino.forecast_with_dgl(graph, history, 5))
+    assert relative_error(dict(nino.forecast(graph, history, 5)), expected, history) < 1e-5
+    nino.precision = "bfloat16"
+    assert relative_error(dict(nino.forecast(graph, history, 5)), expected, history) < 1e-2
 
 
 def test_parameters_in_another_memory_layout(history_of):
@@ -96,6 +181,7 @@ def test_parameters_in_another_memory_layout(history_of):
     torch.testing.assert_close(plain, other)
 
 
+@pytest.mark.usefixtures("restored_threads")
 def test_no_feature_vector_an_edge(history_of):
     """The largest tensor that the forecast makes grows with neurons and the tile, not with edges."""
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -105,7 +191,7 @@ def test_no_feature_vector_an_edge(history_of):
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
+            if isinstance(result, torch.Tensor) and result.is_floating_point():
                 self.elements = max(self.elements, result.numel())
             return result
 
@@ -113,6 +199,7 @@ def test_no_feature_vector_an_edge(history_of):
     hidden, graph, history = 64, ninokit.encode(model), history_of(model)
     nino = Nino(hidden=hidden)
     graph.positions  # noqa: B018  (computed once, before the forecast)
+    torch.set_num_threads(1)  # a mode sees the operators of its own thread
     with Largest() as largest:
         dict(nino.forecast(graph, history, 5))
     tile = hidden * streaming._TILE_EDGES["cpu"] * 4

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -10,7 +11,7 @@ from ninokit.nowcasters.scaling import Scale
 
 def slow_wnn(nowcaster: Wnn, states: torch.Tensor, kind: int, horizon: int) -> torch.Tensor:
     """One weight at a time."""
-    scale = Scale.of(states)
+    scale = Scale.of(states, states)
     out = []
     for weight in scale.apply(states).flatten(1).T:
         out.append(weight[-1] + nowcaster(weight[None], torch.tensor([kind]))[0, horizon - 1])
@@ -45,6 +46,15 @@ def test_slices_of_one_parameter_have_their_own_kinds():
 def test_tiles_change_nothing(monkeypatch, cnn, history_of):
     nowcaster, history, graph = Wnn(hidden=8), history_of(cnn), ninokit.encode(cnn)
     whole = dict(nowcaster.forecast(graph, history, 3))
-    monkeypatch.setattr(module, "_TILE", 7)
+    monkeypatch.setattr(module, "_TILE_EDGES", 7)
     tiled = dict(nowcaster.forecast(graph, history, 3))
     torch.testing.assert_close(whole, tiled)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_states_are_predicted_as_in_float32(cnn, history_of, dtype):
+    nowcaster, graph = Wnn(hidden=8), ninokit.encode(cnn)
+    narrow = {name: states.to(dtype) for name, states in history_of(cnn).items()}
+    found = dict(nowcaster.forecast(graph, narrow, 7))
+    expected = dict(nowcaster.forecast(graph, {name: states.float() for name, states in narrow.items()}, 7))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -1,0 +1,1 @@
+"""What a forecast computes on a tile of edges, for each kind of device."""

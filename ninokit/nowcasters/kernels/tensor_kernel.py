@@ -1,0 +1,152 @@
+"""A tile of edges in tensor operators, on any device.
+
+Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
+enters with (context·taps); H = hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ninokit.graph.kinds import EdgeKind
+from ninokit.nowcasters.composition import Composition
+from ninokit.nowcasters.kernels.products import linear, linear_silu
+
+__all__ = ["EdgeTile", "TensorKernel"]
+
+_MANY_SOURCES = 32  # from here on a product a destination beats adding the ends' parts afterwards
+
+
+@dataclass(frozen=True)
+class EdgeTile:
+    """A tile's edges, and what their ends contribute.
+
+    Args:
+        kind: of the edges.
+        taps: numbers an edge.
+        features: scaled states, shape (group, dst, src, F).
+        ends: for each finished round, what destinations and sources add to the edges' hidden features, of shapes
+            (group, dst, H) and (group, src, H), where group may be 1.
+    """
+
+    kind: EdgeKind
+    taps: int
+    features: Tensor
+    ends: Sequence[tuple[Tensor, Tensor]]
+
+
+class TensorKernel:
+    """Messages and predictions of a tile.
+
+    Args:
+        composition: the nowcaster's matrices.
+    """
+
+    def __init__(self, composition: Composition) -> None:
+        self._composition = composition
+
+    def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
+        """The messages of a tile in a round, summed over its sources.
+
+        With scale = P z + p and shift = R z + r from the edge features z, the message of an edge is
+        scale ∘ (at_dst + at_src) + shift. Only the sum of (P z) ∘ at_src needs a product an edge.
+
+        Args:
+            index: of the round.
+            tile: its edges.
+            at_dst: the destination's part of the messages, shape (group or 1, dst, H).
+            at_src: the source's part, shape (group or 1, src, H).
+
+        Returns:
+            Shape (group, dst, H).
+        """
+        matrices = self._composition.round(index, tile.taps)
+        features = self._hidden(tile, index)
+        count, total = features.shape[2], features.sum(2).to(at_dst.dtype)
+        scale_bias, shift_bias = matrices.scale.bias_for(tile.kind), matrices.shift.bias_for(tile.kind)
+        sums = total @ matrices.scale.weight.T + count * scale_bias
+        sums *= at_dst
+        sums += total @ matrices.shift.weight.T + count * shift_bias
+        sums += scale_bias * at_src.sum(1, keepdim=True)
+        scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
+        scale *= at_src[:, None].to(scale.dtype)
+        return sums + scale.sum(2)
+
+    def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
+        """The predicted scaled changes on a tile's edges.
+
+        Args:
+            tile: its edges, with the ends of all rounds.
+            horizon: from 1.
+
+        Returns:
+            Shape (group, dst, src, taps).
+        """
+        inner, outer = self._composition.inner, self._composition.readout(tile.taps, horizon)
+        features = self._hidden(tile, self._composition.num_rounds)
+        rows = features.flatten(0, 2).to(self._composition.product_dtype)
+        hidden = linear_silu(rows, inner.product_weight, inner.bias.to(rows.dtype))
+        changes = linear(hidden, outer.product_weight).to(outer.bias.dtype)
+        return (changes + outer.bias).view(*features.shape[:3], -1)
+
+    def _hidden(self, tile: EdgeTile, rounds: int) -> Tensor:
+        """The edges' features after so many rounds, shape (group, dst, src, F or H), perhaps in the products' dtype."""
+        features = self._first_hidden(tile) if rounds else tile.features
+        for index in range(1, rounds):
+            hidden = self._composition.round(index).hidden
+            at_dst, at_src = tile.ends[index]
+            features = self._product(features, hidden.product_weight).to(at_dst.dtype)
+            features += (at_dst + hidden.bias_for(tile.kind))[:, :, None]
+            features += at_src[:, None]
+            features = nn.functional.silu(features, inplace=True)
+        return features
+
+    def _first_hidden(self, tile: EdgeTile) -> Tensor:
+        """The edges' features after the first round, which has few numbers an edge: what the ends add is what costs."""
+        hidden = self._composition.round(0, tile.taps).hidden
+        at_dst, at_src = tile.ends[0]
+        at_dst = at_dst + hidden.bias_for(tile.kind)
+        if len(tile.features) == 1 and at_src.shape[1] >= _MANY_SOURCES:
+            features = self._product_with_ends(tile.features, hidden.weight, at_dst, at_src)
+        else:
+            features = self._product(tile.features, hidden.weight)
+            features += at_dst[:, :, None]
+            features += at_src[:, None]
+        return nn.functional.silu(features, inplace=True)
+
+    def _product_with_ends(self, features: Tensor, weight: Tensor, at_dst: Tensor, at_src: Tensor) -> Tensor:
+        """Weight features + at_dst + at_src: one product a destination, where at_dst is the weight of a one.
+
+        Args:
+            features: shape (1, dst, src, F).
+            weight: shape (H, F).
+            at_dst: shape (1, dst, H).
+            at_src: shape (1, src, H).
+
+        Returns:
+            Shape (1, dst, src, H), in the products' dtype.
+        """
+        dtype = self._composition.product_dtype
+        if dtype != weight.dtype:
+            features, weight = self._differences(features, weight)
+        factors = nn.functional.pad(features[0], (0, 1), value=1.0)
+        weights = torch.cat([weight.T.expand(len(factors), -1, -1), at_dst[0, :, None]], dim=1)
+        return torch.baddbmm(at_src.to(dtype), factors.to(dtype), weights.to(dtype))[None]
+
+    def _differences(self, features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of the same product that can be rounded: a step is a small difference of large states."""
+        states = features.unflatten(-1, (self._composition.context, -1))
+        columns = weight.unflatten(-1, (self._composition.context, -1))
+        last = states[..., -1:, :]
+        return (
+            torch.cat([states[..., :-1, :] - last, last], dim=-2).flatten(-2),
+            torch.cat([columns[:, :-1], columns.sum(1, keepdim=True)], dim=1).flatten(1),
+        )
+
+    def _product(self, features: Tensor, weight: Tensor) -> Tensor:
+        """A product with a row an edge, in the weight's dtype: (group, dst, src, in) → (group, dst, src, out)."""
+        return linear(features.flatten(0, 2).to(weight.dtype), weight).view(*features.shape[:3], -1)

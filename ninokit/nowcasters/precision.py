@@ -1,0 +1,64 @@
+"""How exactly the products of a forecast are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+
+from ninokit.errors import ConfigError
+
+__all__ = ["Precision", "check_precision", "float32_products", "product_dtype"]
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision.
+
+    Args:
+        precision: a name.
+
+    Raises:
+        ConfigError: naming those that there are.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: expected one of {list(get_args(Precision))}, got {precision!r}")
+
+
+def product_dtype(precision: Precision, own: torch.dtype) -> torch.dtype:
+    """The dtype of the factors of large products.
+
+    Args:
+        precision: as asked for.
+        own: the dtype of the nowcaster's weights.
+
+    Returns:
+        The nowcaster's own but for ``bfloat16``.
+    """
+    return torch.bfloat16 if precision == "bfloat16" else own
+
+
+@contextmanager
+def float32_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute float32 products on a GPU as asked for, whatever the program's own setting.
+
+    Args:
+        precision: ``tf32`` lets the GPU round their factors to 10 bits; on other devices it is ``float32``.
+        device: where the products are computed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # torch 2.9 renamed the switch, and warns when the old name is mixed with the new one.
+    matmul = torch.backends.cuda.matmul
+    new = hasattr(matmul, "fp32_precision")
+    name, on, off = ("fp32_precision", "tf32", "ieee") if new else ("allow_tf32", True, False)
+    before = getattr(matmul, name)
+    setattr(matmul, name, on if precision == "tf32" else off)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
