@@ -4,7 +4,9 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,6 +67,9 @@ def test_the_plugin_guides_architecture(monkeypatch):
             return self.head(torch.relu(self.mix(torch.cat([x, x.roll(1, -1)], dim=-1))))
 
     graph = ninokit.encode(Shifted())
+    monkeypatch.setitem(sys.modules, "my_plugin", SimpleNamespace(Shifted=Shifted, encode=scope["encode"]))
+    exec(code_blocks("docs/plugins.md")[1], scope)
+    scope["test_graph_is_right"]()
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
 

@@ -320,24 +320,15 @@ def _grow(
         by_number[next(iter(members))[1]].append(groups)
     for number in sorted(by_number):
         for groups in sorted(by_number[number], key=lambda groups: places[groups[0]]):
-            above = _parent(number, numbers[groups[0]])
-            parent = cuts[groups[0], above] if above > 1 else None
+            # Of several coarser cuts that do not nest any will do: the slices keep their order in all of them.
+            above = max((n for n in numbers[groups[0]] if _finer(number, n)), default=None)
+            parent = cuts[groups[0], above] if above else None
             keeps = any((name, number) in ordered for name in groups)
             leaves = tuple(name for name in groups if sizes[name] == number)
             cut = Cut(number, groups, parent, keeps, leaves)
             cuts.update(dict.fromkeys(((name, number) for name in groups), cut))
             grown.append(cut)
     return tuple(grown)
-
-
-def _parent(number: int, found: Collection[int]) -> int:
-    """The finest cut below which the slices move by an order of their own; 1 if it is the whole group.
-
-    Several maximal coarser cuts do not nest: then the slices keep their order inside what these have in common.
-    """
-    coarser = [n for n in found if _finer(number, n)]
-    maximal = [n for n in coarser if not any(_finer(m, n) for m in coarser)]
-    return math.gcd(*maximal) if maximal else 1
 
 
 def _shuffle(rows: int, size: int, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from ninokit.testing.twins import Twin
 __all__ = ["Fault", "find_fault"]
 
 _MAX_LISTED = 8
-_DRAWS = 3  # after which a repair is believed
+_DRAWS = 3  # of neurons that are in doubt
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,11 @@ def find_fault(
         The fault.
     """
     symmetry = find_symmetry(graph, reused=reused)
-    alone = {cut: twin.change(graph, symmetry.draw(generator, [cut])) for cut in symmetry.free}
+
+    def changes(of: NeuralGraph, allowed: Symmetry, cuts: Sequence[Cut]) -> Iterator[float]:
+        return (twin.change(of, allowed.draw(generator, moving)) for moving in rounds(cuts, _DRAWS))
+
+    alone = {cut: max(changes(graph, symmetry, [cut])) for cut in symmetry.free}
     broken = {cut: alone[cut] for cut in sorted(alone, key=lambda cut: -alone[cut]) if alone[cut] > tolerance}
     if not broken:
         return Fault(broken, None, ())
@@ -87,8 +91,7 @@ def find_fault(
         if not suspects or not suspects.isdisjoint(repaired.fixed):
             return False
         moving = [cut for cut in repaired.free if not suspects.isdisjoint(cut.groups)]
-        trials = (twin.change(repair.graph, repaired.draw(generator, cuts)) for cuts in rounds(moving, _DRAWS))
-        return all(change <= tolerance for change in trials)
+        return all(change <= tolerance for change in changes(repair.graph, repaired, moving))
 
     # One fault explains all that is broken; of several, one at least explains the worst.
     for suspects in dict.fromkeys([worst.union(*(cut.groups for cut in broken)), worst]):

@@ -143,10 +143,8 @@ class Twin:
 
     def _run(self, inputs: Any) -> list[Tensor]:
         devices = {p.device for p in self._parameters.values() if p.is_cuda}
+        # Every run starts from the same state of the generators, should the network draw random numbers.
         with torch.random.fork_rng([device.index for device in devices]), _double_precision():
-            torch.default_generator.manual_seed(0)
-            for device in devices:
-                torch.cuda.default_generators[device.index].manual_seed(0)
             result = _call(self._model, _map_tensors(inputs, Tensor.clone))  # a layer may work in place
         outputs = [tensor for tensor in _tensors(result) if tensor.is_floating_point()]
         if not outputs:

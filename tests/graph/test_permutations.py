@@ -51,10 +51,15 @@ def test_windows_move_by_themselves():
 
 
 def test_memory_of_any_layout():
-    model, graph = convolution(1, 3, 2, 4)
+    model = nn.Conv2d(2, 3, 2, bias=False)
+    builder = GraphBuilder(model)
+    ends = builder.neurons("src", 2), builder.neurons("dst", 3)
+    builder.edges(EdgeKind.CONVOLUTION, *ends, parameter="weight", axes="dst src tap tap")
+    graph = builder.build()
     orders = {"dst": torch.tensor([2, 0, 1])}
-    strided = model.weight.detach().permute(2, 0, 1).contiguous().permute(1, 2, 0)
-    assert not strided.is_contiguous()
+    strided = model.weight.detach().transpose(2, 3)
+    with pytest.raises(RuntimeError, match="view"):
+        graph.edges[0].view(strided)
     assert torch.equal(permute_parameter(graph.blocks["weight"], strided, orders), strided[[2, 0, 1]])
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ninokit.graph import EdgeKind, Edges, GraphBuilder, NeuralGraph, Neurons
 from ninokit.graph.symmetry import Symmetry, find_symmetry
+from ninokit.graph.views import make_view
 
 
 def group_of(*numbers: int) -> NeuralGraph:
@@ -151,6 +152,14 @@ def test_finer_slices_move_inside_those_that_do_not_nest():
     assert labels == ["2 slices of 'g0', 'g1', 'g2'", "24 neurons of 'g0'"]
 
 
+@pytest.mark.parametrize(("size", "numbers"), [(24, (4, 6)), (12, (2, 3)), (12, (4, 6)), (36, (4, 6, 9))])
+def test_draws_respect_slices_that_do_not_nest(size, numbers):
+    graph = structural([size, *numbers], [(i, 0, number) for i, number in enumerate(numbers, 1)])
+    for seed in range(5):
+        orders = drawn(graph, inside(graph), seed)
+        assert moves_within(graph, {g.name: order for g, order in zip(graph.neurons, orders, strict=True)})
+
+
 def test_draw_of_a_part():
     graph = graph_of(*NESTED["heads"])
     symmetry = inside(graph)
@@ -203,6 +212,28 @@ def test_roles_of_a_chain():
     assert roles(graph) == {"a": "input", "c": "output"}
     assert find_symmetry(graph).fixed == {"a": "input", "c": "output"}
     assert roles(graph, roles={"b": "input"}) == {"b": "input"}
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_what_keys_read_may_be_an_input(back):
+    """Keys are drawn from the queries back to what they read, or like any layer, to keys of their own."""
+    stream, query, keys, value, out = (Neurons(name, 4) for name in ("stream", "query", "keys", "value", "out"))
+    heads = Neurons("heads", 2)
+    view = make_view((4, 4), "dst src", expected={"group": 1, "dst": 4, "src": 4})
+    ends = {
+        "q": (EdgeKind.QUERY, stream, query),
+        "k": (EdgeKind.KEY, query, stream) if back else (EdgeKind.KEY, stream, keys),
+        "v": (EdgeKind.VALUE, stream, value),
+        "o": (EdgeKind.LINEAR, value, out),
+    }
+    blocks = [Edges(kind, src, dst, 1, name, view) for name, (kind, src, dst) in ends.items()]
+    read = (query, value) if back else (query, keys, value)
+    blocks += [Edges(EdgeKind.ATTENTION_HEAD, heads, group, 2) for group in read]
+    shapes = dict.fromkeys(ends, torch.Size([4, 4]))
+    assert roles(NeuralGraph((stream, *read, out, heads), tuple(blocks), shapes)) == {
+        "stream": "input",
+        "out": "output",
+    }
 
 
 def test_neurons_that_only_a_norm_acts_on_stay():

@@ -222,6 +222,7 @@ ANSWERS = {
     "mapping": lambda good, bad: {"a": good.sum(), "b": (good, None)},
     "dataclass": lambda good, bad: Output(good, 3, object()),
     "masked": lambda good, bad: good.where(good > good.min(), torch.tensor(-torch.inf)),
+    "of varying size": lambda good, bad: good[good > 0],
     "objects are not looked into": lambda good, bad: (good, bad.tolist(), {1: bad.argmax(-1) > 100}),
 }
 
@@ -272,7 +273,7 @@ class Short(nn.Module):
         self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu_(x.to(torch.float32))
+        x = x.to(torch.float32).mul_(2)
         x = torch.tanh(self.first(x)).float()
         x = (x @ torch.ones(6, 6) + torch.eye(6, dtype=torch.float32).sum()) * x
         return functional.softmax(self.second(x.to(dtype=self.second.weight.dtype)), -1, dtype=torch.float32).half()
@@ -287,6 +288,14 @@ def test_statistics_move_with_their_norm():
     """Wrong where they would not: their numbers are random."""
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
     assert check_encoding(model, torch.randn(4, 5)).share > 0.9
+
+    class Turned(nn.BatchNorm1d):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.batch_norm(x, self.running_mean.flip(0), self.running_var, self.weight, self.bias)
+
+    turned = nn.Sequential(nn.Linear(5, 6), Turned(6), nn.ReLU(), nn.Linear(6, 3))
+    with refusal(f"Sequential: {NOT_INTERCHANGEABLE}"):
+        check_encoding(turned, torch.randn(4, 5), ninokit.encode(model))
 
     class Ordered(nn.Module):  # owns no buffer that moves with its weight
         def __init__(self) -> None:

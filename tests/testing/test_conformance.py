@@ -106,6 +106,13 @@ def test_encoding_that_varies():
         conformance_checks(family(encode=lambda model, inputs: next(graphs)(model)))
 
 
+def test_round_trip_is_a_part(monkeypatch):
+    checked = []
+    monkeypatch.setattr("ninokit.testing.conformance.check_round_trip", checked.append)
+    conformance_checks(family())
+    assert [graph.num_parameters for graph in checked] == [26, 92]
+
+
 def test_dgl_view(monkeypatch, dgl_installed):
     import dgl
 
