@@ -53,7 +53,7 @@ def keeps_slices(order: tuple[int, ...], slices: int) -> bool:
 def all_moves(graph: NeuralGraph) -> set[tuple[tuple[int, ...], ...]]:
     orders = []
     for group in graph.neurons:  # leave out early what can't be right
-        cuts = {block.groups for block in graph.edges if group in (block.src, block.dst)} | {group.size // group.rigid}
+        cuts = {block.pieces for block in graph.edges if group in (block.src, block.dst)} | {group.size // group.rigid}
         found = permutations(range(group.size))
         orders.append([order for order in found if all(keeps_slices(order, slices) for slices in cuts)])
     names = [group.name for group in graph.neurons]
@@ -144,6 +144,14 @@ def test_slices_that_do_not_nest_keep_their_order(numbers, labels):
 def test_reason_of_slices_that_do_not_nest():
     reason = "cut into slices that do not nest"
     assert inside(group_of(4, 3)).fixed == {"g0": reason, "g1": reason, "g2": reason}
+
+
+@pytest.mark.parametrize("shared", ["src", "dst"])
+def test_an_end_that_all_slices_share_ties_nothing(shared):
+    src, dst = Neurons("src", 4), Neurons("dst", 4)
+    graph = NeuralGraph((src, dst), (Edges(EdgeKind.RESIDUAL, src, dst, 2, shared=shared),), {})
+    assert [cut.label for cut in inside(graph).free] == ["4 neurons of 'src'", "4 neurons of 'dst'"]
+    assert number_of_moves(inside(graph)) == len(all_moves(graph)) == 24 * 24
 
 
 def test_finer_slices_move_inside_those_that_do_not_nest():
