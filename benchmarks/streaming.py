@@ -137,7 +137,17 @@ def measurements(cases: Sequence[str], device: str) -> list[dict[str, Any]]:
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    header = ["network", "form", "weights", "edges", "seconds", "s / M edges", "share of rate", "peak MB"]
+    header = [
+        "network",
+        "form",
+        "weights",
+        "edges",
+        "seconds",
+        "s / M edges",
+        "product rate",
+        "share of rate",
+        "peak MB",
+    ]
     body = [
         [
             row["case"],
@@ -146,6 +156,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['edges']:,}",
             f"{row['seconds']:.3f}",
             f"{row['seconds'] / row['edges'] * 1e6:.2f}",
+            f"{row['matrix_product_rate'] / 1e9:.0f} G/s",
             f"{row['share_of_rate']:.0%}",
             f"{row['peak_extra_megabytes']:.0f}",
         ]
