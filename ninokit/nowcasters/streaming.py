@@ -27,7 +27,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import History, forecast_dtype
 from ninokit.nowcasters.blocks import Block, BlockStates, Tile
 from ninokit.nowcasters.composition import Composition
-from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel
+from ninokit.nowcasters.kernels import EdgeTile, make_kernel
 from ninokit.nowcasters.precision import float32_products, product_dtype
 from ninokit.nowcasters.scaling import Scale
 from ninokit.nowcasters.workers import Workers
@@ -91,7 +91,7 @@ class _Stream:
         self._like = nino.edge_embedding.weight
         dtype = product_dtype(nino.precision, self._like.dtype)
         self._composition = Composition(nino, {block.taps for block in self._blocks}, dtype)
-        self._kernel = TensorKernel(self._composition)
+        self._kernel = make_kernel(self._composition, nino.precision)
         self._tile_edges = _TILE_EDGES[self._like.device.type]
         self._scales = {name: Scale.of(history[name], self._like) for name in graph.parameters}
         self._nodes: Tensor = nino.node_embedding(graph.positions.to(self._like))  # shape: (N, H)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ninokit.graph.kinds import EdgeKind
-from ninokit.nowcasters.composition import Composition
+from ninokit.nowcasters.composition import Composition, Round
 from ninokit.nowcasters.kernels.products import linear, linear_silu
 
-__all__ = ["EdgeTile", "TensorKernel"]
+__all__ = ["EdgeTile", "TensorKernel", "sum_messages"]
 
 _MANY_SOURCES = 32  # from here on a product a destination beats adding the ends' parts afterwards
 
@@ -39,6 +39,34 @@ class EdgeTile:
     ends: Sequence[tuple[Tensor, Tensor]]
 
 
+def sum_messages(
+    matrices: Round, kind: EdgeKind, total: Tensor, scaled: Tensor, at_dst: Tensor, at_src: Tensor
+) -> Tensor:
+    """The messages of a tile's edges, summed over its sources, from the two sums that need every edge.
+
+    With scale = P z + p and shift = R z + r from the edge features z, the message of an edge is
+    scale ∘ (at_dst + at_src) + shift. Only the sum of (P z) ∘ at_src needs a product an edge.
+
+    Args:
+        matrices: of the round.
+        kind: of the edges.
+        total: the sum of z, shape (group, dst, F or H).
+        scaled: the sum of (P z) ∘ at_src, shape (group, dst, H).
+        at_dst: the destination's part of the messages, shape (group or 1, dst, H).
+        at_src: the source's part, shape (group or 1, src, H).
+
+    Returns:
+        Shape (group, dst, H).
+    """
+    count = at_src.shape[1]
+    scale_bias, shift_bias = matrices.scale.bias_for(kind), matrices.shift.bias_for(kind)
+    sums = total @ matrices.scale.weight.T + count * scale_bias
+    sums *= at_dst
+    sums += total @ matrices.shift.weight.T + count * shift_bias
+    sums += scale_bias * at_src.sum(1, keepdim=True)
+    return sums + scaled
+
+
 class TensorKernel:
     """Messages and predictions of a tile.
 
@@ -52,9 +80,6 @@ class TensorKernel:
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """The messages of a tile in a round, summed over its sources.
 
-        With scale = P z + p and shift = R z + r from the edge features z, the message of an edge is
-        scale ∘ (at_dst + at_src) + shift. Only the sum of (P z) ∘ at_src needs a product an edge.
-
         Args:
             index: of the round.
             tile: its edges.
@@ -66,15 +91,10 @@ class TensorKernel:
         """
         matrices = self._composition.round(index, tile.taps)
         features = self._hidden(tile, index)
-        count, total = features.shape[2], features.sum(2).to(at_dst.dtype)
-        scale_bias, shift_bias = matrices.scale.bias_for(tile.kind), matrices.shift.bias_for(tile.kind)
-        sums = total @ matrices.scale.weight.T + count * scale_bias
-        sums *= at_dst
-        sums += total @ matrices.shift.weight.T + count * shift_bias
-        sums += scale_bias * at_src.sum(1, keepdim=True)
+        total = features.sum(2).to(at_dst.dtype)
         scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
         scale *= at_src[:, None].to(scale.dtype)
-        return sums + scale.sum(2)
+        return sum_messages(matrices, tile.kind, total, scale.sum(2), at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
         """The predicted scaled changes on a tile's edges.
