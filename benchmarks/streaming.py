@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -103,7 +103,8 @@ def peak_memory(device: str) -> Iterator[list[float]]:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far: proc(5)
     before = psutil.Process().memory_info().rss
     yield found
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
     found.append(max(0, peak - before) / 2**20)
 
 

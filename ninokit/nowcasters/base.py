@@ -78,7 +78,7 @@ def check_forecast(nowcaster: Nowcaster, graph: NeuralGraph | None, history: His
     Raises:
         ForecastError: naming the parameter, what was expected and what came.
     """
-    if not 1 <= horizon <= nowcaster.max_horizon:
+    if not isinstance(horizon, int) or not 1 <= horizon <= nowcaster.max_horizon:
         raise ForecastError(f"horizon: expected 1 to {nowcaster.max_horizon}, got {horizon}")
     if not history:
         raise ForecastError("history: expected the states of at least one parameter, got none")

@@ -156,6 +156,13 @@ class Block:
         return (tiles[start : start + size] for start in range(0, len(tiles), size))
 
 
+def _viewed(view: View, states: Tensor) -> Tensor:
+    try:
+        return view(states)
+    except RuntimeError:  # axes that the view merges are apart in the memory of these states
+        return view(states.contiguous())
+
+
 def _ranges(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
@@ -183,7 +190,7 @@ class BlockStates:
         if block.parameter is None or block.view is None:
             constant = like.new_full((), block.kind.constant).expand(context, *block.shape, 1)
             return cls(block, constant, None, like)
-        return cls(block, block.view(history[block.parameter]), scales[block.parameter], like)
+        return cls(block, _viewed(block.view, history[block.parameter]), scales[block.parameter], like)
 
     def features(self, tile: Tile) -> Tensor:
         """A tile's part.

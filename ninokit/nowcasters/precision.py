@@ -46,8 +46,9 @@ def float32_products(precision: Precision, device: torch.device) -> Iterator[Non
     """Compute float32 products on a GPU as asked for, whatever the program's own setting.
 
     Args:
-        precision: ``tf32`` lets the GPU round their factors to 10 bits; on other devices it is ``float32``.
-        device: where the products are computed.
+        precision: ``tf32`` lets the GPU round their factors to 10 bits; other devices have no such choice.
+        device: where the products are computed. The switch is the whole program's: on a GPU, forecasts of different
+            precision must not overlap in several threads.
     """
     if device.type != "cuda":
         yield

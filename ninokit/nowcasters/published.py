@@ -66,9 +66,10 @@ class PublishedNino(Nino):
         return super().forecast_with_dgl(self._published(graph), history, horizon)
 
     def _published(self, graph: NeuralGraph) -> NeuralGraph:
-        if self._wired is None or self._wired[0] is not graph:
-            self._wired = graph, published_wiring(graph)
-        return self._wired[1]
+        wired = self._wired
+        if wired is None or wired[0] is not graph:
+            wired = self._wired = graph, published_wiring(graph)
+        return wired[1]
 
 
 def published_wiring(graph: NeuralGraph) -> NeuralGraph:

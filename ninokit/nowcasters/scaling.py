@@ -49,7 +49,7 @@ class Scale:
         """The scale of a parameter, computed in float64.
 
         Args:
-            states: shape (context, shape…), at least two numbers in all.
+            states: shape (context, shape…); the deviation of a single number is 0.
             like: whose device and dtype the scale gets.
 
         Returns:
@@ -63,7 +63,7 @@ class Scale:
             squares = squares + variance * len(piece) + (center - mean).square() * (count * len(piece) / total)
             mean = mean + (center - mean) * (len(piece) / total)
             count = total
-        return cls(mean.to(like), (squares / (count - 1)).sqrt().to(like))
+        return cls(mean.to(like), (squares / max(1, count - 1)).sqrt().to(like))
 
     @cached_property
     def _divisor(self) -> Tensor:

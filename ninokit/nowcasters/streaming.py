@@ -30,7 +30,7 @@ from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import EdgeTile, make_kernel
 from ninokit.nowcasters.precision import float32_products, product_dtype
 from ninokit.nowcasters.scaling import Scale
-from ninokit.nowcasters.workers import Workers
+from ninokit.nowcasters.workers import Workers, plain_mode
 
 if TYPE_CHECKING:
     from ninokit.nowcasters.nino import Nino
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["stream_forecast"]
 
 # Edges a tile: on a CPU its hidden features should stay in the cache, on a GPU they should fill the device.
-_TILE_EDGES = {"cpu": 4096, "cuda": 2**17}
+_TILE_EDGES = {"cpu": 4096}
+_TILE_EDGES_ELSEWHERE = 2**17
 
 
 def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
@@ -55,12 +56,12 @@ def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: i
     """
     device = nino.edge_embedding.weight.device
     with Workers(device) as workers:
-        with torch.no_grad(), float32_products(nino.precision, device):
+        with plain_mode(device), float32_products(nino.precision, device):
             stream = _Stream(nino, graph, history, workers)
             stream.pass_messages()
         for name in graph.parameters:
             # Not around the yield: what the caller does is not ours.
-            with torch.no_grad(), float32_products(nino.precision, device):
+            with plain_mode(device), float32_products(nino.precision, device):
                 prediction = stream.predict(name, horizon)
             yield name, prediction
 
@@ -92,7 +93,7 @@ class _Stream:
         dtype = product_dtype(nino.precision, self._like.dtype)
         self._composition = Composition(nino, {block.taps for block in self._blocks}, dtype)
         self._kernel = make_kernel(self._composition, nino.precision)
-        self._tile_edges = _TILE_EDGES[self._like.device.type]
+        self._tile_edges = _TILE_EDGES.get(self._like.device.type, _TILE_EDGES_ELSEWHERE)
         self._scales = {name: Scale.of(history[name], self._like) for name in graph.parameters}
         self._nodes: Tensor = nino.node_embedding(graph.positions.to(self._like))  # shape: (N, H)
         self._ends: list[tuple[Tensor, Tensor]] = []  # a finished round's (dst, src), each of shape (N, H)

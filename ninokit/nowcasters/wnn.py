@@ -13,7 +13,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
 from ninokit.nowcasters.blocks import Block, BlockStates, Tile
 from ninokit.nowcasters.scaling import Scale
-from ninokit.nowcasters.workers import Workers
+from ninokit.nowcasters.workers import Workers, plain_mode
 
 __all__ = ["Wnn"]
 
@@ -72,7 +72,7 @@ class Wnn(nn.Module, Nowcaster):
         like = self.weight_embedding.weight
         with Workers(like.device) as workers:
             for name in graph.parameters:
-                with torch.no_grad():
+                with plain_mode(like.device):
                     prediction = self._predict(graph, name, history[name], horizon, workers)
                 yield name, prediction.to(forecast_dtype(history[name]))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Barrier
 from types import TracebackType
 from typing import TypeVar
 
 import torch
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "plain_mode"]
 
 Result = TypeVar("Result")
 
@@ -31,6 +31,7 @@ class Workers:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.threads = torch.get_num_threads() if device.type == "cpu" else 1
         _let_freed_memory_be_used_again()
         self._pool = _started_pool(self.threads) if self.threads > 1 else None
@@ -45,7 +46,7 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, jobs: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-        """Run jobs, a few at a time, without gradients.
+        """Run jobs, a few at a time, in plain mode.
 
         Args:
             jobs: taken one by one; independent of each other.
@@ -55,50 +56,68 @@ class Workers:
         """
         if self._pool is None:
             for job in jobs:
-                yield _without_gradients(job)
+                yield self._run_job(job)
             return
-        with _serial_operators():
-            waiting: deque[Future[Result]] = deque()
-            for job in jobs:
-                waiting.append(self._pool.submit(_without_gradients, job))
-                if len(waiting) > 2 * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
+        waiting: deque[Future[Result]] = deque()
+        for job in jobs:
+            waiting.append(self._pool.submit(self._run_job, job))
+            if len(waiting) > 2 * self.threads:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _run_job(self, job: Callable[[], Result]) -> Result:
+        with plain_mode(self._device):
+            return job()
+
+
+@contextmanager
+def plain_mode(device: torch.device) -> Iterator[None]:
+    """Compute without gradients, and as it is written, whatever mode the caller's thread is in.
+
+    Modes are each thread's own: tensors of an inference mode, or products in an autocast's dtype, would meet plain
+    ones of other threads.
+
+    Args:
+        device: where autocast has no say meanwhile.
+    """
+    autocast = torch.amp.is_autocast_available(device.type)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False) if autocast else nullcontext(),
+    ):
+        yield
 
 
 def _started_pool(threads: int) -> ThreadPoolExecutor:
     """A pool whose threads have all started: each sets, for itself, that its operators are serial.
 
-    The setting is the whole program's as well, so no thread may start, and set it, while others compute.
+    The setting is the default of threads to come as well, so it is put back when all have set it.
     """
-    pool = ThreadPoolExecutor(threads, "ninokit", initializer=torch.set_num_threads, initargs=(1,))
-    with _serial_operators():
-        met = Barrier(threads)
+    pool = ThreadPoolExecutor(threads, "ninokit", initializer=_compute_serially)
+    before, met = torch.get_num_threads(), Barrier(threads)
+    try:
         list(pool.map(lambda _: met.wait(), range(threads)))
+    except BaseException:  # a thread that can't start leaves the others waiting
+        met.abort()
+        pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        torch.set_num_threads(before)
     return pool
+
+
+def _compute_serially() -> None:
+    torch.get_num_threads()  # the first call in a thread takes the default, and would undo what was set before it
+    torch.set_num_threads(1)
 
 
 def _let_freed_memory_be_used_again() -> None:
     """Have the C library keep blocks of a few megabytes when they are freed, instead of returning them to the system.
 
     Getting them back, page by page, would cost more than what is computed in them. glibc learns from the largest
-    block (below 32 MiB) that it has seen freed: see M_MMAP_THRESHOLD in mallopt(3). Others ignore it.
+    block (below 32 MiB) that it has seen freed, for the rest of the process: see M_MMAP_THRESHOLD in mallopt(3).
+    Others ignore it.
     """
     torch.empty(2**24, dtype=torch.uint8)
-
-
-def _without_gradients(job: Callable[[], Result]) -> Result:
-    with torch.no_grad():  # of this thread: a new one records gradients
-        return job()
-
-
-@contextmanager
-def _serial_operators() -> Iterator[None]:
-    """One thread an operator, also in threads whose first operator runs meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

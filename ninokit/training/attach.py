@@ -106,8 +106,11 @@ def attach(
     registry()  # plugins are loaded now, not in the middle of the training
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)
+    for name, number in {"period": period, "total_steps": total_steps}.items():
+        if not isinstance(number, int):
+            raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
     if horizons is None:
-        horizons = published_horizons(nowcaster.max_horizon, max(1, int(total_steps) // max(1, int(period))))
+        horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
     elif horizons and max(horizons) > nowcaster.max_horizon:
         raise ConfigError(f"horizons: expected at most {nowcaster.max_horizon}, the nowcaster's, got {max(horizons)}")
     plan = NowcastPlan(period, nowcaster.context, total_steps, list(horizons), nowcast_in_last_period)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import ninokit
-from ninokit.errors import DependencyError, ForecastError
+from ninokit.errors import ConfigError, DependencyError, ForecastError
 from ninokit.graph import EdgeKind, GraphBuilder
 from ninokit.graph.edge_values import edge_endpoints, edge_kinds, parameters_to_edges
 from ninokit.nowcasters import Nino
@@ -165,6 +165,7 @@ def test_predictions_are_in_the_nowcasters_dtype_and_the_history_is_left_alone(c
     [
         ({}, 41, "horizon: expected 1 to 40, got 41"),
         ({}, 0, "horizon: expected 1 to 40, got 0"),
+        ({}, 1.5, "horizon: expected 1 to 40, got 1.5"),
         ({"0.weight": torch.zeros(5, 2, 3)}, 1, "history of 0.weight: expected shape (5, 4, 3), got (5, 2, 3)"),
         ({"0.weight": torch.zeros(3, 4, 3)}, 1, "history of 0.weight: expected 5 states, got shape (3, 4, 3)"),
         ({"0.bias": torch.full((5, 4), torch.inf)}, 1, "history of 0.bias: a weight is not finite (NaN or infinity)"),
@@ -196,3 +197,10 @@ def test_it_forecasts_without_dgl(monkeypatch, cnn, history_of):
     assert dict(nino.forecast(graph, history, 3)).keys() == history.keys()
     with pytest.raises(DependencyError, match="dgl is not installed"):
         dict(nino.forecast_with_dgl(graph, history, 3))
+
+
+@pytest.mark.parametrize("name", ["hidden", "context", "max_horizon", "layers"])
+def test_numbers_below_one(name):
+    with pytest.raises(ConfigError) as error:
+        Nino(**{name: 0})
+    assert str(error.value) == f"{name}: expected at least 1, got 0"

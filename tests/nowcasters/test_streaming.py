@@ -11,8 +11,9 @@ from torch import nn
 import ninokit
 from ninokit.errors import ConfigError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
-from ninokit.nowcasters import Nino, streaming
+from ninokit.nowcasters import Nino, Wnn, streaming
 from ninokit.nowcasters.kernels import products
+from ninokit.nowcasters.precision import float32_products
 
 PARAMETER_KINDS = [kind for kind in EdgeKind if not kind.structural and kind is not EdgeKind.PADDING]
 # Readings of a parameter as (group, dst, src, tap), with the order of its axes.
@@ -160,6 +161,42 @@ def test_same_inputs_same_bits_on_any_number_of_threads(cnn, history_of, monkeyp
         found.append(dict(nino.forecast(graph, history, 5)))
         assert torch.get_num_threads() == threads
     assert all(torch.equal(found[0][name], other[name]) for other in found for name in found[0])
+
+
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("nowcaster", [Nino(hidden=16), Wnn(hidden=16)], ids=["nino", "wnn"])
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)], ids=["inference", "autocast"]
+)
+def test_the_callers_mode_makes_no_difference(cnn, history_of, nowcaster, mode, threads):
+    torch.set_num_threads(threads)
+    graph, history = ninokit.encode(cnn), history_of(cnn)
+    expected = dict(nowcaster.forecast(graph, history, 5))
+    with mode:
+        found = dict(nowcaster.forecast(graph, history, 5))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_states_whose_memory_a_view_can_not_merge(history_of):
+    model = nn.Conv2d(3, 4, 3)
+    nino, graph, history = Nino(hidden=8), ninokit.encode(model), history_of(model)
+    turned = {n: x.mT.contiguous().mT if x.ndim == 5 else x for n, x in history.items()}
+    plain, other = (dict(nino.forecast(graph, h, 5)) for h in (history, turned))
+    torch.testing.assert_close(plain, other)
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee")])
+def test_products_on_a_gpu_are_as_asked_for_and_the_programs_setting_stays(precision, inside):
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this torch has the older switch")
+    before = matmul.fp32_precision
+    with float32_products(precision, torch.device("cuda")):
+        assert matmul.fp32_precision == inside
+    assert matmul.fp32_precision == before
+    with float32_products(precision, torch.device("cpu")):
+        assert matmul.fp32_precision == before
 
 
 @pytest.mark.usefixtures("dgl_installed")

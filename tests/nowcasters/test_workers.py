@@ -61,6 +61,53 @@ def test_an_error_reaches_the_caller_and_leaves_nothing_behind(threads):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ninokit")]
 
 
+def test_other_threads_keep_their_operators_threads(threads):
+    """Also those whose first operator comes while jobs run."""
+
+    def operators_threads() -> int:
+        found = []
+        other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        return found[0]
+
+    with Workers(CPU) as workers:
+        results = workers.run([lambda: None] * 20)
+        next(results)
+        assert operators_threads() == threads
+        results.close()
+    assert operators_threads() == threads
+
+
+def test_jobs_run_in_plain_mode(threads):
+    """Whatever mode the caller is in: modes are each thread's own."""
+    left, right = torch.randn(3, 3), torch.randn(3, 3)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Workers(CPU) as workers:
+        for product in workers.run([lambda: left @ right] * 6):
+            assert (product.dtype, product.is_inference()) == (torch.float32, False)
+
+
+def test_a_thread_that_can_not_start_leaves_no_other_waiting(monkeypatch):
+    before = torch.get_num_threads()
+    start, started = threading.Thread.start, []
+
+    def refuse_the_second(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    torch.set_num_threads(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_the_second)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Workers(CPU)
+    started[0].join(timeout=10)
+    assert not started[0].is_alive()
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
 def test_an_accelerator_has_one_thread(threads):
     with Workers(torch.device("meta")) as workers:
         assert workers.threads == 1

@@ -91,10 +91,10 @@ class TensorKernel:
         """
         matrices = self._composition.round(index, tile.taps)
         features = self._hidden(tile, index)
-        total = features.sum(2).to(at_dst.dtype)
+        total = features.sum(2, dtype=at_dst.dtype)
         scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
         scale *= at_src[:, None].to(scale.dtype)
-        return sum_messages(matrices, tile.kind, total, scale.sum(2), at_dst, at_src)
+        return sum_messages(matrices, tile.kind, total, scale.sum(2, dtype=at_dst.dtype), at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
         """The predicted scaled changes on a tile's edges.
