@@ -44,7 +44,7 @@ _BEND = 0.68  # of the distance between columns: lines are steep in the middle, 
 _PARALLEL, _ARROW, _DOT = 0.075, 0.075, 0.035
 _LEGEND_CELL, _LEGEND_LINE, _TITLE_LINE, _TITLE_SCALE, _LEAST_WIDTH = 1.45, 0.2, 0.17, 1.22, 4.5
 _ADJACENCY, _ADJACENCY_LABELS, _ADJACENCY_ROOM, _ADJACENCY_NODES = 3.4, 1.35, 4.95, 400
-_ASPECT, _COLUMNS = 1.3, range(6, 31)
+_ASPECT, _SHORT, _COLUMNS = 1.3, 6, range(1, 31)  # what is short is not cut
 
 
 def plot(graph: NeuralGraph, path: str | PathLike[str]) -> Path:
@@ -194,9 +194,13 @@ class _Page:
         self._lanes: dict[int, list[float]] = {}
         for place in [*layout.places.values(), *(place for route in layout.routes for place in route.places)]:
             self._lanes.setdefault(place.column, []).append(place.lane)
-        choices = dict.fromkeys(break_rows(layout.stages, limit) for limit in _COLUMNS)
+        choices: dict[int, tuple[range, ...]] = {}  # of as many rows the narrowest, which are filled evenly
+        for rows in (break_rows(layout.stages, limit) for limit in _COLUMNS):
+            choices.setdefault(len(rows), rows)
+        most = len(break_rows(layout.stages, _SHORT))
         self.rows, self.width, self.height = min(
-            map(self._arrange, choices), key=lambda made: abs(math.log(made[1] / made[2] / _ASPECT))
+            (self._arrange(rows) for number, rows in choices.items() if number <= most),
+            key=lambda made: abs(math.log(made[1] / made[2] / _ASPECT)),
         )
 
     def at(self, row: _Row, place: Place) -> tuple[float, float]:

@@ -149,6 +149,16 @@ def test_rows_repeat_the_end_of_the_one_before():
         assert second[0] < first[0]
 
 
+def test_a_short_chain_is_one_row_and_a_longer_one_fills_its_rows():
+    def rows(layers: int) -> list[int]:
+        figure = draw(ninokit.encode(nn.Sequential(*[nn.Linear(200, 200, bias=False) for _ in range(layers)])))
+        heights = [round(artist(figure, f"neurons:{name}").center[1], 6) for name in shown(figure, "neurons:")]
+        return sorted(Counter(heights).values())
+
+    assert rows(5) == [6]
+    assert rows(12) == [3, 5, 5]  # rather than 6, 6 and 1
+
+
 def test_a_small_network_has_its_adjacency_beside():
     figure = draw(ninokit.encode(nn.Linear(2, 3)))  # nodes: 2 inputs, 3 outputs, 1 bias
     blocks, adjacency = figure.axes
