@@ -79,6 +79,7 @@ def _add_encode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="MODEL",
         help="task:NAME, or package.module:callable that makes the network when called without arguments",
     )
+    command.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: a .png, .svg or .pdf file")
     command.set_defaults(run=_run_encode)
 
 
@@ -89,7 +90,9 @@ def _run_compare(options: argparse.Namespace) -> None:
 
 
 def _run_encode(options: argparse.Namespace) -> None:
-    print(ninokit.encode(_build_model(options.model)).describe())
+    graph = ninokit.encode(_build_model(options.model))
+    drawn = "" if options.plot is None else f"\n\nDrawn in {graph.plot(options.plot)}"
+    print(graph.describe() + drawn)
 
 
 def _run_tasks(options: argparse.Namespace) -> None:

@@ -39,6 +39,21 @@ def test_encode_a_task(capsys):
     assert capsys.readouterr().out.startswith("neural graph: 108 neurons in 5 groups")
 
 
+def test_encode_and_plot(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "graph.svg"
+    assert main(["encode", "task:digits_mlp", "--plot", str(path)]) == 0
+    assert capsys.readouterr().out.endswith(f"\n\nDrawn in {path}\n")
+    assert path.read_bytes().startswith(b"<?xml")
+
+
+def test_encode_refuses_a_picture_of_another_format(capsys):
+    assert main(["encode", "task:digits_mlp", "--plot", "graph.gif"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == ("ninokit: plot: expected a file name that ends in .png, .svg or .pdf; got 'graph.gif'\n")
+
+
 @pytest.fixture
 def _factories(tmp_path, monkeypatch):
     (tmp_path / "cli_test_factories.py").write_text(

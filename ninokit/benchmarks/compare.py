@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.plot import plot_results
 from ninokit.benchmarks.report import (
     Results,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.report import Results
 from ninokit.benchmarks.training import BASELINE, NOWCASTING, EvalPoint, RunRecord
 

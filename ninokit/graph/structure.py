@@ -17,6 +17,9 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.views import View
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
     import dgl
 
 __all__ = ["POSITION_DIM", "Edges", "NeuralGraph", "Neurons", "SharedEnd", "slice_shape"]
@@ -259,6 +262,12 @@ class NeuralGraph:
         from ninokit.graph.tables import describe
 
         return describe(self)
+
+    def plot(self, path: str | PathLike[str]) -> Path:
+        """Draw the graph into a PNG, SVG or PDF file and return its path; see `ninokit.graph.plot.plot`."""
+        from ninokit.graph.plot import plot
+
+        return plot(self, path)
 
     def to_dgl(self, states: Mapping[str, Tensor] | None = None, *, taps: int | None = None) -> dgl.DGLGraph:
         """The graph with one DGL node a neuron and one DGL edge a weight; see `ninokit.graph.dgl_view.to_dgl`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ninokit.graph.structure import NeuralGraph
 
-__all__ = ["describe", "format_table"]
+__all__ = ["describe", "format_table", "summarize"]
 
 
 def describe(graph: NeuralGraph) -> str:
@@ -20,11 +20,6 @@ def describe(graph: NeuralGraph) -> str:
     Returns:
         Text of several lines, the first a summary.
     """
-    structural = sum(block.num_edges for block in graph.edges if block.parameter is None)
-    summary = (
-        f"neural graph: {graph.num_nodes:,} neurons in {len(graph.neurons):,} groups, {graph.num_edges:,} edges in "
-        f"{len(graph.edges):,} blocks ({structural:,} structural), {graph.num_parameters:,} parameters"
-    )
     neurons = [[group.name, f"{group.size:,}"] for group in graph.neurons]
     edges = [
         [
@@ -38,7 +33,23 @@ def describe(graph: NeuralGraph) -> str:
         for block in graph.edges
     ]
     header = ["parameter", "kind", "pattern", "from → to", "taps", "edges"]
-    return "\n\n".join([summary, format_table(["neurons", "size"], neurons), format_table(header, edges)])
+    return "\n\n".join([summarize(graph), format_table(["neurons", "size"], neurons), format_table(header, edges)])
+
+
+def summarize(graph: NeuralGraph) -> str:
+    """What a graph is made of, in one line.
+
+    Args:
+        graph: any neural graph.
+
+    Returns:
+        The numbers of neurons, groups, edges, blocks, and parameters.
+    """
+    structural = sum(block.num_edges for block in graph.edges if block.parameter is None)
+    return (
+        f"neural graph: {graph.num_nodes:,} neurons in {len(graph.neurons):,} groups, {graph.num_edges:,} edges in "
+        f"{len(graph.edges):,} blocks ({structural:,} structural), {graph.num_parameters:,} parameters"
+    )
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.tasks.images import data_folder, normalised
 from ninokit.benchmarks.tasks.networks import vision_cnn

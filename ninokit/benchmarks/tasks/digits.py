@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.tasks.networks import mlp
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.tasks.images import data_folder, normalised
 from ninokit.benchmarks.tasks.networks import vision_cnn

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ninokit.benchmarks._optional import require
+from ninokit._optional import require
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.tasks.networks import mlp
 

@@ -1,4 +1,4 @@
-"""Import of the packages that only the benchmarks need."""
+"""Import of the optional packages: what the benchmarks and the pictures need."""
 
 from __future__ import annotations
 
