@@ -18,6 +18,9 @@ from ninokit.benchmarks.training import train
 from ninokit.errors import DatasetError, DependencyError
 from ninokit.testing import check_encoding
 
+pytest.importorskip("transformers")
+pytest.importorskip("torchvision")
+
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # 1,351 characters: the last tenth, 136 of them, is two sequences of 64 and what does not fill a third.
 TEXT = (ALPHABET * 21)[:1351]
@@ -122,12 +125,6 @@ CASES = [
     pytest.param(SHAKESPEARE_GPT2, GPT2_SIZE, torch.arange(12).view(2, 6), (2, 6, 65), id="gpt2"),
     pytest.param(MNIST_VIT, VIT_SIZE, torch.linspace(-1, 1, 2 * 784).view(2, 1, 28, 28), (2, 10), id="vit"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _libraries():
-    pytest.importorskip("transformers")
-    pytest.importorskip("torchvision")
 
 
 @pytest.mark.parametrize(("task", "size", "inputs", "outputs"), CASES)
