@@ -35,6 +35,10 @@ def _at_least_one(value: int) -> bool:
     return value >= 1
 
 
+def _positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
 def _seeds(values: Sequence[int]) -> bool:
     return len(values) > 0 and len(set(values)) == len(values) and min(values) >= 0
 
@@ -57,7 +61,7 @@ class CompareConfig:
         period: optimizer steps between two nowcasts, at least 1.
         lr: learning rate, above 0.
         eval_every: steps between two evaluations, at least 1.
-        target: test score to reach, above 0 and at most 1.
+        target: score to reach, above 0; an accuracy at most 1.
         stop_at_target: end a run at the first evaluation that reaches the target.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.
@@ -77,11 +81,9 @@ class CompareConfig:
     out: str = _setting("runs/compare", "a folder", bool)
     total_steps: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
     period: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
-    lr: Optional[float] = _setting(None, "a number above 0", lambda value: 0 < value < math.inf)  # noqa: UP045
+    lr: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045
     eval_every: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
-    target: Optional[float] = _setting(  # noqa: UP045
-        None, "a score above 0 and at most 1", lambda value: 0 < value <= 1
-    )
+    target: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045
     stop_at_target: bool = _setting(False, "true or false", lambda value: isinstance(value, bool))
     device: str = _setting(
         "cpu", "cpu, cuda or cuda:N", lambda value: re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None

@@ -30,7 +30,7 @@ def test_version(capsys):
 def test_tasks_are_listed_with_target_and_description(capsys):
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "fm16         target 0.895  FashionMNIST, 3-layer CNN (published FM-16)" in "\n".join(lines)
+    assert "fm16              target 0.895  FashionMNIST, 3-layer CNN (published FM-16)" in "\n".join(lines)
     assert {line.split()[0] for line in lines} >= {"mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"}
 
 

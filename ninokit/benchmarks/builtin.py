@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ninokit.benchmarks.task import Task
-from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist1d
+from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist, mnist1d, shakespeare
 from ninokit.hookspecs import hookimpl
 
 
 @hookimpl
 def ninokit_tasks() -> Sequence[Task]:
-    """The embedded tasks, which need no files, and the published vision tasks, which do."""
-    return [mnist1d.MNIST1D_MLP, mnist1d.MNIST1D_CNN, digits.DIGITS_MLP, fashion.FM16, cifar.C10_16]
+    """The embedded tasks, which need no files; the published vision tasks and the tiny transformers, which do."""
+    embedded = [mnist1d.MNIST1D_MLP, mnist1d.MNIST1D_CNN, digits.DIGITS_MLP]
+    return [*embedded, fashion.FM16, cifar.C10_16, mnist.MNIST_VIT, shakespeare.SHAKESPEARE_GPT2]

@@ -49,7 +49,7 @@ def compare(config: CompareConfig) -> Results:
         The runs and their summary.
 
     Raises:
-        ConfigError: there is no such task, or no such device.
+        ConfigError: there is no such task, or no such device, or the target is none for the task's score.
         DatasetError: the task's data is not there.
         DependencyError: an optional package is missing.
 
@@ -71,7 +71,7 @@ def compare(config: CompareConfig) -> Results:
 
     methods: tuple[AttachNowcasting | None, ...] = (None, attach)
     with _threads(config.threads):
-        settings = asdict(config) | {name: getattr(task, name) for name in _OVERRIDES}
+        settings = asdict(config) | {name: getattr(task, name) for name in _OVERRIDES} | _scoring(task)
         results = Results(settings, describe_environment(config.device), ())
         for seed in config.seeds:
             for method in methods:
@@ -88,6 +88,11 @@ def compare(config: CompareConfig) -> Results:
     return results
 
 
+def _scoring(task: Task) -> dict[str, str]:
+    """What a reader of the results must know of the score."""
+    return {"metric": task.metric.name, "better": task.metric.better.value}
+
+
 def configured_task(config: CompareConfig) -> Task:
     """The task that a comparison is about, with what its settings change.
 
@@ -98,7 +103,7 @@ def configured_task(config: CompareConfig) -> Task:
         The registered task, or a changed copy.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: there is no such task, or the target is none for its score.
     """
     changes = {name: getattr(config, name) for name in _OVERRIDES if getattr(config, name) is not None}
     return replace(find_task(config.task), **changes)

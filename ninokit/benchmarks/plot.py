@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def plot_results(results: Results, path: Path) -> None:
     _draw_column(panels[:, 0], results, lambda point: float(point.step), "optimizer steps")
     _draw_column(panels[:, 1], results, lambda point: point.seconds, "training seconds")
     panels[0, 0].set_ylabel("training loss (mean since last evaluation)")
-    panels[1, 0].set_ylabel("test score")
+    panels[1, 0].set_ylabel(config["metric"])
     figure.legend(*_legend_entries(panels), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, format="png")
 
@@ -113,11 +113,15 @@ def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
 
 def _show_learnt_scores(panel: Any, results: Results) -> None:
     """Start the axis where the runs are after a tenth of their evaluations: the end matters."""
-    early = min(run.points[len(run.points) // 10].score for run in results.runs)
-    best = max(point.score for run in results.runs for point in run.points)
-    highest = max(best, results.config["target"])
-    room = max(0.05 * (highest - early), 0.005)
-    panel.set_ylim(early - room, highest + room)
+    better, target = results.better, float(results.config["target"])
+    early = better.worst([target, *_finite(run.points[len(run.points) // 10] for run in results.runs)])
+    best = better.best([target, *_finite(point for run in results.runs for point in run.points)])
+    room = max(0.05 * abs(best - early), 0.005)
+    panel.set_ylim(min(early, best) - room, max(early, best) + room)
+
+
+def _finite(points: Iterable[EvalPoint]) -> Iterator[float]:
+    return (point.score for point in points if math.isfinite(point.score))
 
 
 def _legend_entries(panels: Any) -> tuple[list[Any], list[str]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ninokit.benchmarks.metric import Better
 from ninokit.benchmarks.summary import Row, format_table, summarize
 from ninokit.benchmarks.training import NOWCASTING, EvalPoint, RunRecord
 from ninokit.errors import ConfigError
@@ -26,7 +27,8 @@ class Results:
     """What a comparison has found so far.
 
     Args:
-        config: the settings, plain values only; among them ``task``, ``nowcaster`` and ``target``.
+        config: the settings, plain values only; among them ``task``, ``nowcaster``, ``target``, the ``metric``'s name
+            and whether ``higher`` or ``lower`` scores are ``better``.
         environment: versions and machine, as from `describe_environment`.
         runs: the finished runs.
     """
@@ -36,9 +38,14 @@ class Results:
     runs: tuple[RunRecord, ...]
 
     @property
+    def better(self) -> Better:
+        """The direction of the scores."""
+        return Better(self.config["better"])
+
+    @property
     def summary(self) -> tuple[Row, ...]:
         """Steps and seconds to the target, a row a seed and one for the median."""
-        return summarize(self.runs, self.config["target"])
+        return summarize(self.runs, self.config["target"], self.better)
 
 
 def describe_environment(device: str) -> dict[str, Any]:
@@ -131,7 +138,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _without_nonfinite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity (the loss of a run that diverged): null stands for them."""
+    """JSON has neither NaN nor infinity (the losses of a run that diverged): null stands for them."""
     if isinstance(value, Mapping):
         return {key: _without_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -163,16 +170,16 @@ def read_results(path: Path) -> Results:
 
 
 def _run_from_json(run: Mapping[str, Any]) -> RunRecord:
-    points = (
-        {**point, "train_loss": math.nan if point["train_loss"] is None else point["train_loss"]}
-        for point in run["points"]
-    )
     return RunRecord(
         method=run["method"],
         seed=run["seed"],
-        points=tuple(EvalPoint(**point) for point in points),
+        points=tuple(EvalPoint(**_without_null(point)) for point in run["points"]),
         events=tuple(NowcastEvent(**event) for event in run["events"]),
     )
+
+
+def _without_null(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in point.items()}
 
 
 def format_summary(results: Results) -> str:
@@ -190,7 +197,7 @@ def format_summary(results: Results) -> str:
         (
             f"# {config['task']}: AdamW with and without nowcasting by {config['nowcaster']}",
             "",
-            f"Steps and training seconds to a score of {config['target']:g}:",
+            f"Steps and training seconds to a {config['metric']} of {config['target']:g}:",
             "",
             format_table(results.summary),
             "",

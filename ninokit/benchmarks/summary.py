@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ninokit.benchmarks.metric import Better
 from ninokit.benchmarks.training import BASELINE, NOWCASTING, RunRecord
 
 _NOTHING = "–"
@@ -63,7 +64,7 @@ class Row:
     seconds_saved: Saving | None
 
 
-def summarize(runs: Sequence[RunRecord], target: float) -> tuple[Row, ...]:
+def summarize(runs: Sequence[RunRecord], target: float, better: Better) -> tuple[Row, ...]:
     """Compare the runs, seed by seed and by their median.
 
     A run that never reached the target counts as slower than every run that did.
@@ -71,6 +72,7 @@ def summarize(runs: Sequence[RunRecord], target: float) -> tuple[Row, ...]:
     Args:
         runs: finished runs, at most one for each method and seed.
         target: score to reach.
+        better: which scores reach it.
 
     Returns:
         A row a seed, in the order of the runs; then a row for the median if every seed has both its runs and
@@ -78,23 +80,23 @@ def summarize(runs: Sequence[RunRecord], target: float) -> tuple[Row, ...]:
     """
     records = {(run.method, run.seed): run for run in runs}
     seeds = list(dict.fromkeys(run.seed for run in runs))
-    rows = [_seed_row(seed, records, target) for seed in seeds]
+    rows = [_seed_row(seed, records, lambda score: better.reaches(score, target)) for seed in seeds]
     if len(seeds) > 1 and len(records) == 2 * len(seeds):
         rows.append(_median_row(rows))
     return tuple(rows)
 
 
-def _seed_row(seed: int, records: dict[tuple[str, int], RunRecord], target: float) -> Row:
-    baseline, nowcasting = (_costs(records.get((method, seed)), target) for method in (BASELINE, NOWCASTING))
+def _seed_row(seed: int, records: dict[tuple[str, int], RunRecord], reaches: Callable[[float], bool]) -> Row:
+    baseline, nowcasting = (_costs(records.get((method, seed)), reaches) for method in (BASELINE, NOWCASTING))
     return _row(str(seed), baseline, nowcasting)
 
 
-def _costs(run: RunRecord | None, target: float) -> tuple[Cost | None, Cost | None]:
+def _costs(run: RunRecord | None, reaches: Callable[[float], bool]) -> tuple[Cost | None, Cost | None]:
     """Steps and seconds."""
     if run is None:
         return None, None
     for point in run.points:
-        if point.score >= target:
+        if reaches(point.score):
             return Cost(point.step, True), Cost(point.seconds, True)
     last = run.points[-1]
     return Cost(last.step, False), Cost(last.seconds, False)

@@ -1,6 +1,6 @@
 """What a benchmark task is: a model, its data, the baseline's settings and the target to reach.
 
-Shapes: N training examples, M test examples, B examples in a batch, K classes.
+Shapes: N training examples, M test examples, B examples in a batch, T tokens a sequence, K classes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ninokit.benchmarks.metric import ACCURACY, Metric, mean_cross_entropy
 from ninokit.errors import ConfigError, DatasetError
 
 # Keeps an evaluation's feature maps in the processor's cache; it has no influence on the result.
@@ -24,9 +24,11 @@ _TEST_BATCH = 500
 class ClassificationData:
     """A classification data set that lies in memory, ready for the network.
 
+    A language model's is one too: every token is classified as the one that follows.
+
     Args:
-        train_inputs: floating point, normalised. Shape (N, ...).
-        train_labels: class indices, int64. Shape (N,).
+        train_inputs: floating point, normalised, of shape (N, ...); or token indices, int64, of shape (N, T).
+        train_labels: class indices, int64: one an example, shape (N,), or one a token, shape (N, T).
         test_inputs: as ``train_inputs``. Shape (M, ...).
         test_labels: as ``train_labels``. Shape (M,).
 
@@ -66,9 +68,12 @@ class ClassificationData:
 
 
 def _check_split(split: str, inputs: Tensor, labels: Tensor) -> None:
+    if inputs.dtype == torch.int64:
+        _check_tokens(split, inputs, labels)
+        return
     if not inputs.is_floating_point():
         raise DatasetError(
-            f"classification data: {split}_inputs must be floating point; got {inputs.dtype}. "
+            f"classification data: {split}_inputs must be floating point, or int64 for tokens; got {inputs.dtype}. "
             "Normalise the inputs before building the data set"
         )
     if labels.dtype != torch.int64 or labels.ndim != 1:
@@ -83,9 +88,18 @@ def _check_split(split: str, inputs: Tensor, labels: Tensor) -> None:
         )
 
 
+def _check_tokens(split: str, inputs: Tensor, labels: Tensor) -> None:
+    if labels.dtype != torch.int64 or labels.shape != inputs.shape or inputs.ndim != 2 or labels.numel() == 0:
+        raise DatasetError(
+            f"classification data: {split}_inputs are tokens and must have shape (examples, tokens), with int64 labels "
+            f"of the same shape, and at least one example; got inputs {tuple(inputs.shape)} and {labels.dtype} "
+            f"labels {tuple(labels.shape)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """A network, its data, the baseline's settings and the test accuracy to reach.
+    """A network, its data, the baseline's settings and the score to reach.
 
     The baseline is AdamW with a constant learning rate. Whatever depends on this being classification is in
     `loss` and `evaluate`; the training loop uses nothing else.
@@ -98,9 +112,10 @@ class Task:
         batch_size: examples a training step, at least 1.
         lr: learning rate, above 0.
         weight_decay: AdamW's decoupled weight decay, at least 0.
+        metric: what the score is, and whether higher or lower is better.
         total_steps: optimizer steps of a run, at least 1.
         eval_every: steps between two evaluations, at least 1.
-        target: test accuracy to reach, above 0 and at most 1.
+        target: score to reach, above 0 and within the metric's range.
         period: optimizer steps between two nowcasts, at least 1.
         needs_data_root: whether ``load_data`` reads files from the folder of the data sets.
 
@@ -135,6 +150,7 @@ class Task:
     target: float
     period: int
     weight_decay: float = 0.0
+    metric: Metric = ACCURACY
     needs_data_root: bool = False
 
     def __post_init__(self) -> None:
@@ -144,7 +160,7 @@ class Task:
         self._check("lr", self.lr, math.isfinite(self.lr) and self.lr > 0, "a number above 0")
         decay = self.weight_decay
         self._check("weight_decay", decay, math.isfinite(decay) and decay >= 0, "a number, at least 0")
-        self._check("target", self.target, 0 < self.target <= 1, "an accuracy, above 0 and at most 1")
+        self._check("target", self.target, self.metric.allows(self.target), self.metric.targets)
 
     def _check(self, setting: str, value: object, valid: bool, expected: str) -> None:
         if not valid:
@@ -167,27 +183,27 @@ class Task:
         Args:
             model: the network, in training mode.
             inputs: shape (B, ...).
-            labels: class indices of shape (B,).
+            labels: class indices of shape (B,) or (B, T).
 
         Returns:
             The mean cross entropy in nats, a scalar with gradient.
         """
-        return functional.cross_entropy(model(inputs), labels)
+        return mean_cross_entropy(model(inputs), labels)
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, data: ClassificationData) -> float:
-        """The network's score on the test data: what ``target`` is about. Higher is better.
+        """The network's score on the test data: what ``target`` is about.
 
         Args:
             model: the network; it is left in the mode (training or evaluation) it came in.
             data: the task's data, on the network's device.
 
         Returns:
-            The share of the M test examples that are classified correctly, from 0 to 1.
+            The metric's mean over the test labels.
         """
         was_training = model.training
         model.eval()
         batches = zip(data.test_inputs.split(_TEST_BATCH), data.test_labels.split(_TEST_BATCH), strict=True)
-        correct = sum((model(inputs).argmax(dim=1) == labels).sum() for inputs, labels in batches)
+        total = sum(self.metric.total(model(inputs), labels) for inputs, labels in batches)
         model.train(was_training)
-        return int(correct) / len(data.test_labels)
+        return float(total) / data.test_labels.numel()

@@ -28,7 +28,7 @@ class EvalPoint:
         step: optimizer steps done, from 1.
         seconds: training time so far: nowcasting included, evaluation left out.
         train_loss: mean over the batches since the evaluation before; NaN or infinite if training diverged.
-        score: the task's test score, higher is better.
+        score: the task's score on the test data; NaN or infinite if training diverged and the score is a loss.
     """
 
     step: int
@@ -155,7 +155,7 @@ class _Run:
                 bar.update(steps)
                 bar.set_postfix(loss=f"{loss:.3g}", score=f"{score:.3f}")
                 yield EvalPoint(self.step, self.seconds, loss, score)
-                if self.stop_at_target and score >= self.task.target:
+                if self.stop_at_target and self.task.metric.better.reaches(score, self.task.target):
                     return
 
     def _train_steps(self, steps: int) -> float:

@@ -58,6 +58,7 @@ def test_the_results_tell_the_settings_that_held(config):
     settings = compare(config).config
     assert settings["task"] == "tiny"
     assert (settings["eval_every"], settings["target"]) == (20, 0.5)
+    assert (settings["metric"], settings["better"]) == ("test accuracy", "higher")
     assert (settings["period"], settings["total_steps"], settings["lr"]) == (10, 40, 0.01)
 
 
@@ -68,6 +69,13 @@ def test_every_override_reaches_the_task(config):
     runs = compare(config).runs
     assert [point.step for point in runs[0].points] == [11, 22, 31]
     assert [event.step for event in runs[1].events] == [7, 14, 21]
+
+
+def test_a_target_beyond_the_score_is_refused(config):
+    config.target = 89.5
+    with pytest.raises(ConfigError) as caught:
+        compare(config)
+    assert str(caught.value) == "task 'tiny': target must be a test accuracy above 0 and at most 1; got 89.5"
 
 
 def test_nothing_finished_is_lost_when_a_run_fails(config, monkeypatch):
@@ -121,4 +129,6 @@ def test_a_device_that_is_not_there(config, monkeypatch):
 
 
 def test_the_built_in_tasks_are_found_through_their_entry_point():
-    assert {"mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"} <= set(registry().tasks())
+    assert set(registry().tasks()) >= {
+        *("mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16", "mnist_vit", "shakespeare_gpt2"),
+    }

@@ -15,6 +15,8 @@ from ninokit.errors import DependencyError
 
 image = pytest.importorskip("matplotlib.image")
 
+CONFIG = {"task": "tiny", "nowcaster": "linefit", "target": 0.8, "metric": "test accuracy", "better": "higher"}
+
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
@@ -28,9 +30,9 @@ def draw(tmp_path, monkeypatch):
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", keep)
 
-    def run(*runs):
+    def run(*runs, **changed):
         path = tmp_path / "curves.png"
-        plot_results(Results({"task": "tiny", "nowcaster": "linefit", "target": 0.8}, {}, runs), path)
+        plot_results(Results(CONFIG | changed, {}, runs), path)
         pixels = np.rint(image.imread(path)[..., :3] * 255).astype(int)
         return pixels, figures[-1]
 
@@ -129,9 +131,31 @@ def test_a_target_that_was_never_reached_is_in_sight(draw, make_run):
     assert figure.axes[2].get_ylim()[1] > 0.8
 
 
+def test_the_score_is_named_and_a_higher_one_starts_low(draw, make_run):
+    _, figure = draw(make_run("baseline", 0, [0.1] * 2 + [0.6] * 16 + [0.7] * 2))
+    assert figure.axes[2].get_ylabel() == "test accuracy"
+    # From 0.6, at the third of twenty evaluations, to the target of 0.8, and a twentieth of that on either side.
+    assert figure.axes[2].get_ylim() == (pytest.approx(0.59), pytest.approx(0.81))
+
+
+def test_a_lower_score_starts_high(draw, make_run):
+    run = make_run("baseline", 0, [4.0] * 2 + [2.8] * 16 + [1.6] * 2)
+    _, figure = draw(run, metric="validation loss (nats)", better="lower", target=1.8)
+    assert figure.axes[2].get_ylabel() == "validation loss (nats)"
+    assert figure.axes[2].get_ylim() == (pytest.approx(1.54), pytest.approx(2.86))
+    _, figure = draw(run, metric="validation loss (nats)", better="lower", target=0.8)
+    assert figure.axes[2].get_ylim() == (pytest.approx(0.7), pytest.approx(2.9))
+
+
+def test_scores_that_diverged_leave_the_axis_to_the_others(draw, make_run):
+    runs = [make_run("baseline", 0, [3.0, 2.0]), make_run("baseline", 1, [math.nan, math.inf])]
+    _, figure = draw(*runs, better="lower", target=1.0)
+    assert figure.axes[2].get_ylim() == (pytest.approx(0.9), pytest.approx(3.1))
+
+
 def test_without_matplotlib_the_error_says_what_to_install(make_run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    results = Results({"task": "t", "nowcaster": "n", "target": 0.8}, {}, (make_run("baseline", 0, [0.1]),))
+    results = Results(CONFIG, {}, (make_run("baseline", 0, [0.1]),))
     with pytest.raises(
         DependencyError,
         match=r"^the picture of a comparison needs the package \'matplotlib\'.*"

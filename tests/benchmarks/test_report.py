@@ -29,7 +29,8 @@ def results(make_run) -> Results:
         make_run("baseline", 0, [0.1, 0.5, 0.9, 0.9]),
         make_run("nowcasting", 0, [0.1, 0.9, 0.9, 0.9], refused=True),
     )
-    return Results({"task": "tiny", "nowcaster": "linefit", "target": 0.8}, {"python": "3.x", "commit": None}, runs)
+    config = {"task": "tiny", "nowcaster": "linefit", "target": 0.8, "metric": "test accuracy", "better": "higher"}
+    return Results(config, {"python": "3.x", "commit": None}, runs)
 
 
 def test_round_trip(results, tmp_path):
@@ -79,6 +80,25 @@ def test_a_write_that_fails_leaves_the_earlier_file(results, tmp_path):
     with pytest.raises(UnicodeEncodeError):  # fails in the middle of the writing
         write_text(path, "half of it" * 100_000 + "\ud800")
     assert path.read_bytes() == before
+
+
+def test_a_score_that_diverged_is_null_in_the_file_and_nan_when_read(results, tmp_path):
+    run = results.runs[0]
+    points = (*run.points[:-1], replace(run.points[-1], score=math.nan))
+    path = tmp_path / "results.json"
+    write_results(replace(results, runs=(replace(run, points=points),)), path)
+    assert json.loads(path.read_text())["runs"][0]["points"][-1]["score"] is None
+    read = read_results(path).runs[0].points
+    assert math.isnan(read[-1].score)
+    assert read[:-1] == run.points[:-1]
+
+
+def test_a_loss_as_score_counts_downwards(results, tmp_path):
+    losses = {**results.config, "metric": "validation loss (nats)", "better": "lower", "target": 0.5}
+    write_results(replace(results, config=losses), tmp_path / "results.json")
+    lines = format_summary(read_results(tmp_path / "results.json")).splitlines()
+    assert lines[2] == "Steps and training seconds to a validation loss (nats) of 0.5:"
+    assert lines[6].split(" | ")[1:3] == ["           100", "             100"]
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"config": {}, "environment": {}, "runs": [{}]}'])
@@ -140,7 +160,7 @@ def test_no_commit_without_git(checkout, monkeypatch):
 def test_summary_for_people(results):
     lines = format_summary(results).splitlines()
     assert lines[0] == "# tiny: AdamW with and without nowcasting by linefit"
-    assert lines[2] == "Steps and training seconds to a score of 0.8:"
+    assert lines[2] == "Steps and training seconds to a test accuracy of 0.8:"
     assert lines[4].startswith("| seed | baseline steps")
     assert [cell.strip() for cell in lines[6].strip("|").split("|")] == [
         *("0", "300", "200", "33 %"),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ninokit.benchmarks.summary import Cost, Saving, format_table, summarize
+from ninokit.benchmarks.metric import Better
+from ninokit.benchmarks.summary import Cost, Row, Saving, format_table
+from ninokit.benchmarks.summary import summarize as summarize_either
+from ninokit.benchmarks.training import RunRecord
+
+
+def summarize(runs: list[RunRecord], target: float) -> tuple[Row, ...]:
+    return summarize_either(runs, target, Better.HIGHER)
 
 
 def test_costs_and_savings_of_one_seed(make_run):
@@ -21,6 +28,19 @@ def test_costs_and_savings_of_one_seed(make_run):
 def test_the_target_is_reached_when_it_is_met_exactly(make_run):
     (row,) = summarize([make_run("baseline", 0, [0.5, 0.75, 0.8])], 0.75)
     assert row.baseline_steps == Cost(200, True)
+
+
+def test_lower_scores_can_be_the_better_ones(make_run):
+    runs = [make_run("baseline", 0, [3.0, 2.5, 1.8, 1.5]), make_run("nowcasting", 0, [3.0, 2.1, 1.9, 1.81])]
+    (row,) = summarize_either(runs, 1.8, Better.LOWER)
+    assert (row.baseline_steps, row.nowcasting_steps) == (Cost(300, True), Cost(400, False))
+    assert row.steps_saved == Saving(pytest.approx(-1 / 3), "≤")
+
+
+@pytest.mark.parametrize("better", list(Better))
+def test_a_score_that_diverged_reaches_no_target(make_run, better):
+    (row,) = summarize_either([make_run("baseline", 0, [float("nan"), float("nan")])], 1.8, better)
+    assert row.baseline_steps == Cost(200, False)
 
 
 def test_a_baseline_that_missed_gives_a_lower_bound(make_run):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from ninokit.benchmarks import ClassificationData
+from ninokit.benchmarks import ACCURACY, VALIDATION_LOSS, ClassificationData
 from ninokit.errors import ConfigError, DatasetError
 
 
@@ -27,7 +28,7 @@ def _data(**changed: torch.Tensor) -> ClassificationData:
     [
         (
             {"train_inputs": torch.zeros(4, 3, dtype=torch.uint8)},
-            "train_inputs must be floating point; got torch.uint8",
+            "train_inputs must be floating point, or int64 for tokens; got torch.uint8",
         ),
         ({"test_labels": torch.zeros(2)}, "test_labels must be int64 of shape"),
         ({"train_labels": torch.zeros(4, 1, dtype=torch.int64)}, r"got torch.int64 of shape \(4, 1\)"),
@@ -42,6 +43,33 @@ def _data(**changed: torch.Tensor) -> ClassificationData:
 def test_data_that_does_not_fit_is_refused(changed, message):
     with pytest.raises(DatasetError, match=message):
         _data(**changed)
+
+
+def _tokens(**changed: torch.Tensor) -> ClassificationData:
+    zeros = {name: torch.zeros(4, 3, dtype=torch.int64) for name in vars(_data())}
+    return ClassificationData(**(zeros | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        ({"train_labels": torch.zeros(4, dtype=torch.int64)}, r"inputs \(4, 3\) and torch.int64 labels \(4,\)"),
+        ({"test_labels": torch.zeros(4, 3)}, r"inputs \(4, 3\) and torch.float32 labels \(4, 3\)"),
+        ({"test_inputs": torch.zeros(5, 3, dtype=torch.int64)}, r"inputs \(5, 3\) and torch.int64 labels \(4, 3\)"),
+        (
+            {name: torch.zeros(0, 3, dtype=torch.int64) for name in ("train_inputs", "train_labels")},
+            r"inputs \(0, 3\) and torch.int64 labels \(0, 3\)",
+        ),
+    ],
+)
+def test_tokens_want_a_label_each(changed, got):
+    expected = (
+        r"s are tokens and must have shape \(examples, tokens\), with int64 labels of the same shape, "
+        rf"and at least one example; got {got}$"
+    )
+    _tokens()
+    with pytest.raises(DatasetError, match=expected):
+        _tokens(**changed)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +90,14 @@ def test_data_that_does_not_fit_is_refused(changed, message):
 def test_settings_out_of_range_are_refused(tiny, setting, value):
     with pytest.raises(ConfigError, match=rf"^task 'tiny': {setting} must be .*; got {value!r}$"):
         replace(tiny, **{setting: value})
+
+
+@pytest.mark.parametrize("target", [0.0, float("nan"), float("inf"), -1.0])
+def test_a_loss_has_targets_above_one_but_not_these(tiny, target):
+    assert replace(tiny, metric=VALIDATION_LOSS, target=3.5).target == 3.5
+    with pytest.raises(ConfigError) as caught:
+        replace(tiny, metric=VALIDATION_LOSS, target=target)
+    assert str(caught.value) == f"task 'tiny': target must be a validation loss (nats) above 0; got {target!r}"
 
 
 def test_score_is_the_share_of_correct_answers_over_several_batches(tiny):
@@ -86,6 +122,32 @@ def test_evaluation_is_without_dropout_and_leaves_the_mode(tiny, training):
 def test_loss_is_the_mean_cross_entropy(tiny):
     logits = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
     assert tiny.loss(nn.Identity(), logits, torch.tensor([0, 1])).item() == pytest.approx(0.6931472)
+
+
+class _Bigrams(nn.Module):
+    """Logits of the next token from a table, shape (B, T) to (B, T, 3)."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens]
+
+
+def test_loss_and_scores_of_tokens_are_means_over_all_of_them(tiny):
+    """700 sequences of 2 tokens, more than one evaluation batch; the last one differs."""
+    probabilities = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    model = _Bigrams(probabilities.log())
+    inputs = torch.tensor([[0, 1]]).repeat(700, 1)
+    labels = torch.tensor([[0, 1]]).repeat(700, 1)
+    labels[-1] = torch.tensor([1, 1])
+    data = ClassificationData(train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
+    # A token 0 is followed by 0 but for one, a token 1 by 1.
+    nats = -(699 * math.log(0.5) + math.log(0.25) + 700 * math.log(0.8)) / 1400
+    assert replace(tiny, metric=VALIDATION_LOSS).evaluate(model, data) == pytest.approx(nats, rel=1e-6)
+    assert tiny.loss(model, inputs, labels).item() == pytest.approx(nats, rel=1e-5)
+    assert replace(tiny, metric=ACCURACY).evaluate(model, data) == 1399 / 1400
 
 
 def test_optimizer_is_adamw_with_the_tasks_settings(tiny):

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from torch import nn
 from ninokit.benchmarks import ClassificationData
 from ninokit.benchmarks.builtin import ninokit_tasks
 from ninokit.benchmarks.tasks.cifar import load_cifar10
-from ninokit.benchmarks.tasks.fashion import load_fashion_mnist
 from ninokit.benchmarks.tasks.images import without_validation
 from ninokit.errors import DatasetError, DependencyError
 
@@ -35,12 +35,15 @@ def _data(name: str) -> ClassificationData:
 
 
 def test_names():
-    assert list(TASKS) == ["mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"]
-    assert [task.needs_data_root for task in TASKS.values()] == [False, False, False, True, True]
+    assert list(TASKS) == [
+        *("mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"),
+        *("mnist_vit", "shakespeare_gpt2"),
+    ]
+    assert [task.needs_data_root for task in TASKS.values()] == [False] * 3 + [True] * 4
 
 
 def test_importing_the_tasks_imports_no_optional_package():
-    optional = "{'matplotlib', 'mnist1d', 'sklearn', 'torchvision'}"
+    optional = "{'matplotlib', 'mnist1d', 'sklearn', 'torchvision', 'transformers'}"
     code = f"import sys, ninokit.benchmarks.builtin; print({optional} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
@@ -157,7 +160,7 @@ def test_published_settings(name, lr, target):
     assert (task.batch_size, task.total_steps, task.eval_every, task.period) == (128, 10_000, 25, 1_000)
 
 
-# FashionMNIST, from files of 24 training and 5 test images.
+# MNIST and FashionMNIST, from files of 24 training and 5 test images.
 
 
 def _idx(array: np.ndarray) -> bytes:
@@ -165,10 +168,24 @@ def _idx(array: np.ndarray) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-@pytest.fixture
-def fashion(tmp_path, monkeypatch):
+class _IdxFiles(NamedTuple):
+    task: str
+    name: str
+    root: Path
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def raw(self) -> Path:
+        return self.root / self.name / "raw"
+
+    def load(self) -> ClassificationData:
+        return TASKS[self.task].load_data(self.root)
+
+
+@pytest.fixture(params=[("fm16", "FashionMNIST"), ("mnist_vit", "MNIST")], ids=lambda param: param[0])
+def idx_files(request, tmp_path, monkeypatch):
     """A data root with packed files, and the arrays in them; torchvision takes their checksums for the published."""
-    datasets = pytest.importorskip("torchvision.datasets")
+    dataset = getattr(pytest.importorskip("torchvision.datasets"), request.param[1])
     source = np.random.default_rng(0)
     arrays = {
         "train-images-idx3-ubyte": source.integers(0, 256, (24, 28, 28), dtype=np.uint8),
@@ -176,19 +193,19 @@ def fashion(tmp_path, monkeypatch):
         "t10k-images-idx3-ubyte": source.integers(0, 256, (5, 28, 28), dtype=np.uint8),
         "t10k-labels-idx1-ubyte": source.integers(0, 10, 5, dtype=np.uint8),
     }
-    raw = tmp_path / "data" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
+    files = _IdxFiles(*request.param, tmp_path / "data", arrays)
+    files.raw.mkdir(parents=True)
     resources = []
     for name, array in arrays.items():
         packed = gzip.compress(_idx(array))
-        (raw / f"{name}.gz").write_bytes(packed)
+        (files.raw / f"{name}.gz").write_bytes(packed)
         resources.append((f"{name}.gz", hashlib.md5(packed).hexdigest()))
-    monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://invalid.invalid/"])
-    return tmp_path / "data", arrays
+    monkeypatch.setattr(dataset, "resources", resources)
+    monkeypatch.setattr(dataset, "mirrors", ["http://invalid.invalid/"])
+    return files
 
 
-def _check_fashion(data, arrays):
+def _check_images(data, arrays):
     images = (arrays["train-images-idx3-ubyte"][:22].astype(np.float64) / 255 - GREY_MEAN) / GREY_STD
     np.testing.assert_allclose(data.train_inputs.numpy(), images[:, None], rtol=1e-5, atol=1e-6)
     assert data.train_labels.tolist() == arrays["train-labels-idx1-ubyte"][:22].tolist()
@@ -201,49 +218,47 @@ def _listing(root: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_fashion_mnist_from_packed_files_in_a_folder_that_is_not_written_to(fashion):
-    root, arrays = fashion
+def test_idx_images_from_packed_files_in_a_folder_that_is_not_written_to(idx_files):
+    root = idx_files.root
     before = _listing(root)
     for path in [*root.rglob("*"), root]:
         path.chmod(stat.S_IREAD | (stat.S_IEXEC if path.is_dir() else 0))
     try:
-        _check_fashion(load_fashion_mnist(root), arrays)
+        _check_images(idx_files.load(), idx_files.arrays)
     finally:
         for path in [root, *root.rglob("*")]:
             path.chmod(stat.S_IRWXU)
     assert _listing(root) == before
 
 
-def test_fashion_mnist_from_unpacked_files(fashion):
-    root, arrays = fashion
-    for path in (root / "FashionMNIST" / "raw").iterdir():
+def test_idx_images_from_unpacked_files(idx_files):
+    for path in idx_files.raw.iterdir():
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    _check_fashion(load_fashion_mnist(root), arrays)
+    _check_images(idx_files.load(), idx_files.arrays)
 
 
-def test_a_missing_fashion_mnist_file_is_named(fashion):
-    root, _ = fashion
-    missing = root / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
+def test_a_missing_idx_file_is_named(idx_files):
+    missing = idx_files.raw / "t10k-labels-idx1-ubyte.gz"
     missing.unlink()
     with pytest.raises(DatasetError) as caught:
-        load_fashion_mnist(root)
+        idx_files.load()
+    name = idx_files.name
     assert str(caught.value) == (
-        f"task 'fm16': {missing} is missing. Expected the four FashionMNIST files, packed (.gz) or unpacked, in "
-        f"{missing.parent}. Put them there, or set data_root to the folder of FashionMNIST/raw"
+        f"task {idx_files.task!r}: {missing} is missing. Expected the four {name} files, packed (.gz) or unpacked, in "
+        f"{missing.parent}. Put them there, or set data_root to the folder of {name}/raw"
     )
 
 
-def test_a_damaged_fashion_mnist_file_is_named_and_not_downloaded(fashion):
-    root, _ = fashion
-    damaged = root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte.gz"
+def test_a_damaged_idx_file_is_named_and_not_downloaded(idx_files):
+    damaged = idx_files.raw / "train-labels-idx1-ubyte.gz"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(DatasetError, match=r"train-labels-idx1-ubyte\.gz is damaged: its MD5 is not the publ"):
-        load_fashion_mnist(root)
+        idx_files.load()
 
 
-@pytest.mark.parametrize("name", ["fm16", "c10_16"])
-def test_vision_tasks_ask_for_a_folder_that_exists(name, tmp_path):
+@pytest.mark.parametrize("name", ["fm16", "c10_16", "mnist_vit", "shakespeare_gpt2"])
+def test_tasks_with_files_ask_for_a_folder_that_exists(name, tmp_path):
     with pytest.raises(DatasetError, match=rf"^task '{name}' reads its data from a folder and none was given\."):
         TASKS[name].load_data(None)
     with pytest.raises(DatasetError, match=rf"^task '{name}': the data folder .*absent does not exist"):
@@ -337,6 +352,6 @@ def test_cifar_arrays_that_lack_a_key_or_have_another_layout(tmp_path, cifar_arr
         load_cifar10(tmp_path)
 
 
-def test_networks_are_sequential_and_named_plainly():
-    for task in TASKS.values():
-        assert isinstance(task.build_model(), nn.Sequential)
+def test_networks_without_attention_are_sequential_and_named_plainly():
+    for name in ("mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"):
+        assert isinstance(TASKS[name].build_model(), nn.Sequential)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 import ninokit
-from ninokit.benchmarks import training
+from ninokit.benchmarks import VALIDATION_LOSS, training
 from ninokit.benchmarks.training import batches, train
 
 
@@ -126,6 +126,15 @@ def test_it_stops_at_the_target_if_asked(tiny):
     stopped = train(task, data, seed=11, stop_at_target=True)
     reached = next(n for n, point in enumerate(whole.points, start=1) if point.score >= task.target)
     assert _measured(stopped) == _measured(whole)[:reached]
+
+
+def test_it_stops_at_a_loss_below_the_target(tiny):
+    task = replace(tiny, metric=VALIDATION_LOSS, eval_every=5)
+    data = task.load_data(None)
+    losses = [point.score for point in train(task, data, seed=11).points]
+    assert losses == sorted(losses, reverse=True)  # three blobs: nothing but better
+    stopped = train(replace(task, target=losses[3]), data, seed=11, stop_at_target=True)
+    assert [point.score for point in stopped.points] == losses[:4]
 
 
 def test_nowcasting_is_the_plain_loop_with_attach(tiny):
