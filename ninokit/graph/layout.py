@@ -22,7 +22,7 @@ __all__ = ["Layout", "Place", "Route", "Stage", "break_rows", "lay_out"]
 _BACKWARD = frozenset({EdgeKind.KEY, EdgeKind.ATTENTION_HEAD})
 _VECTORS = frozenset({EdgeKind.BIAS, EdgeKind.NORM_SCALE})
 _NUMBERED = re.compile(r"(?:[^.]+\.)*?[^.]*[^.\d][^.]*\.\d+(?=\.)")
-_STRAIGHT = 1e6  # weight of a residual in the choice of lanes: the stream runs straight
+_RESIDUAL, _LEADS_ON = 1e6, 1e2  # weights in the choice of lanes, where dead ends have 1: the stream runs straight
 
 
 class Place(NamedTuple):
@@ -276,6 +276,7 @@ class _Lanes:
             self._entering[right].append((left, right))
             for column in range(columns[left] + 1, columns[right]):
                 self._passing[column].append((left, right))
+        self._leading = {left for left, _ in ways}
         self._found: dict[tuple[str | _Link, int], float] = {}
 
     def find(self) -> Mapping[tuple[str | _Link, int], float]:
@@ -297,16 +298,15 @@ class _Lanes:
     def _pass(self, way: _Link, column: int) -> _Item:
         length = self._columns[way[1]] - self._columns[way[0]]
         if way in self._residual:  # the longest at the bottom, the shortest straight
-            return _Item(way, self._before(way, column), _STRAIGHT / length, (0, -length))
+            return _Item(way, self._before(way, column), _RESIDUAL / length, (0, -length))
         return _Item(way, self._before(way, column), 1.0, (1, -self._index[way[0]]))
 
     def _group(self, name: str) -> _Item:
         ways = self._entering[name]
         residual = [way for way in ways if way in self._residual]
         lanes = [self._before(way, self._columns[name]) for way in residual or ways]
-        return _Item(
-            name, sum(lanes) / len(lanes), _STRAIGHT if residual else 1.0, (0 if residual else 1, -self._index[name])
-        )
+        weight = _RESIDUAL if residual else _LEADS_ON if name in self._leading else 1.0
+        return _Item(name, sum(lanes) / len(lanes), weight, (0 if residual else 1, -self._index[name]))
 
     def _before(self, way: _Link, column: int) -> float:
         """The lane of a way in the column before."""

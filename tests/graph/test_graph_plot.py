@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -31,6 +31,11 @@ def cnn() -> nn.Module:
 def transformer(layers: int = 2, size: int = 8) -> nn.Module:
     layer = nn.TransformerEncoderLayer(size, 2, 12, norm_first=True, batch_first=True)
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(size), enable_nested_tensor=False)
+
+
+def long_names() -> nn.Module:
+    layers = [nn.Linear(3, 3) for _ in range(6)]
+    return nn.Sequential(OrderedDict((f"transformation_number_{n}", layer) for n, layer in enumerate(layers)))
 
 
 def two_gates(size: int = 4) -> NeuralGraph:
@@ -119,6 +124,7 @@ def test_blocks_of_one_kind_are_one_line_with_their_number_and_a_loop_is_a_ring(
     figure = draw(two_gates())
     assert shown(figure, "edges:") == {"$a_1$→b:LINEAR": 1, "b→b:LINEAR": 1}
     assert "×2" in [text.get_text() for text in figure.axes[0].texts]
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts)
     assert type(artist(figure, "edges:b→b:LINEAR")).__name__ == "Circle"
 
 
@@ -149,6 +155,20 @@ def test_rows_repeat_the_end_of_the_one_before():
         assert second[0] < first[0]
 
 
+def test_only_what_leads_on_is_repeated():
+    model = nn.ParameterDict({f"{name}{n}": torch.zeros(300, 300) for n in range(20) for name in ("on", "dead")})
+    builder = GraphBuilder(model)
+    before = builder.neurons("in", 300)
+    for n in range(20):
+        on, dead = (builder.neurons(f"layers.{n}.{name}", 300) for name in ("on", "dead"))
+        for group, name in ((on, "on"), (dead, "dead")):
+            builder.edges(EdgeKind.LINEAR, before, group, parameter=f"{name}{n}", axes="dst src")
+        before = on
+    again = shown(draw(builder.build()), "again:")
+    assert again
+    assert all(name.endswith(".on") for name in again)
+
+
 def test_a_short_chain_is_one_row_and_a_longer_one_fills_its_rows():
     def rows(layers: int) -> list[int]:
         figure = draw(ninokit.encode(nn.Sequential(*[nn.Linear(200, 200, bias=False) for _ in range(layers)])))
@@ -177,7 +197,7 @@ def test_a_large_network_has_no_adjacency(hidden, panels):
     assert len(draw(ninokit.encode(nn.Linear(1, hidden, bias=False))).axes) == panels
 
 
-@pytest.mark.parametrize("make", [cnn, transformer, lambda: transformer(5, 256)])
+@pytest.mark.parametrize("make", [cnn, transformer, long_names, lambda: transformer(5, 256)])
 def test_no_text_overlaps_another_or_leaves_the_picture(make):
     figure = draw(ninokit.encode(make()))
     figure.draw_without_rendering()

@@ -106,6 +106,28 @@ def test_what_begins_a_path_stands_just_before_what_it_leads_to():
     assert columns(graph) == {"a": 0, "b": 1, "c": 2, "late": 1}
 
 
+def test_columns_are_longest_paths():
+    graph = make_graph("x a b c d", (LINEAR, "x", "d"), (LINEAR, "a", "b"), (LINEAR, "b", "c"), (LINEAR, "c", "d"))
+    assert columns(graph) == {"a": 0, "b": 1, "c": 2, "x": 2, "d": 3}
+
+
+def test_what_the_column_before_a_layer_feeds_begins_the_layer():
+    blocks = [(QUERY, "s", "l.0.q"), (HEAD, "l.0.h", "l.0.q"), (HEAD, "l.0.kv", "l.0.h"), (HEAD, "l.0.kv", "l.0.k")]
+    graph = make_graph("s l.0.q l.0.h l.0.k l.0.kv", *blocks, (KEY, "l.0.k", "s"))
+    assert columns(graph) == {"s": 0, "l.0.q": 1, "l.0.k": 1, "l.0.h": 2, "l.0.kv": 3}
+
+
+def test_a_single_neuron_that_something_acts_on_has_a_place():
+    graph = make_graph("a b c", (LINEAR, "a", "b"), (EdgeKind.BIAS, "b", "c"), size=1)
+    assert columns(graph) == {"a": 0, "b": 1, "c": 2}
+
+
+def test_a_dead_end_gives_way():
+    places = lay_out(make_graph("a b end c", (LINEAR, "a", "b"), (LINEAR, "a", "end"), (LINEAR, "b", "c"))).places
+    assert [places[name].lane for name in "abc"] == pytest.approx([0, 0, 0], abs=0.02)
+    assert places["end"].lane == pytest.approx(-1, abs=0.02)
+
+
 def test_a_late_beginning_stands_above():
     graph = make_graph("a b c late", (LINEAR, "a", "b"), (LINEAR, "b", "c"), (LINEAR, "late", "c"))
     assert {name: place.lane for name, place in lay_out(graph).places.items()} == {"a": 0, "b": 0, "late": 1, "c": 0.5}
