@@ -82,12 +82,12 @@ class TritonKernel:
             return self._otherwise.messages(index, tile, at_dst, at_src)
         parts = -(-src // _SOURCES)
         sums = tile.features.new_empty(2, parts, group, dst, self._settings["H"])
-        from_dst, from_src = self._from_dst(tile, index), _stacked([*(end for _, end in tile.ends[:index]), at_src])
+        from_dst, from_src = self._from_dst(tile), _stacked([*(end for _, end in tile.ends), at_src])
         with torch.cuda.device_of(sums):
             programs.sum_sources[group * dst, parts](
                 tile.features, self._first_weight(tile.taps), self._message_weights[index - 1], from_dst, from_src,
                 sums, num_features, group, dst, src, from_dst.shape[1], from_src.shape[1],
-                ROUNDS=index, SOURCES=_SOURCES, **self._settings,
+                ROUNDS=len(tile.ends), SOURCES=_SOURCES, **self._settings,
             )  # fmt: skip
         total, scaled = sums.sum(1)
         return sum_messages(self._composition.round(index), tile.kind, total, scaled, at_dst, at_src)
@@ -97,16 +97,15 @@ class TritonKernel:
         if not _is_large(tile):
             return self._otherwise.changes(tile, horizon)
         group, dst, src, num_features = tile.features.shape
-        rounds, inner = self._composition.num_rounds, self._composition.inner
-        outer = self._composition.readout(tile.taps, horizon)
+        inner, outer = self._composition.inner, self._composition.readout(tile.taps, horizon)
         changes = tile.features.new_empty(group, dst, src, tile.taps)
-        from_dst, from_src = self._from_dst(tile, rounds), _stacked([end for _, end in tile.ends])
+        from_dst, from_src = self._from_dst(tile), _stacked([end for _, end in tile.ends])
         with torch.cuda.device_of(changes):
             programs.predict_edges[(-(-group * dst * src // self._settings["ROWS"]),)](
                 tile.features, self._first_weight(tile.taps), self._change_weights, from_dst, from_src,
                 inner.bias, outer.weight, outer.bias,
                 changes, num_features, tile.taps, group, dst, src, from_dst.shape[1], from_src.shape[1],
-                ROUNDS=rounds, **self._settings,
+                ROUNDS=len(tile.ends), **self._settings,
             )  # fmt: skip
         return changes
 
@@ -116,10 +115,11 @@ class TritonKernel:
             self._first_weights[taps] = self._composition.round(0, taps).hidden.weight.T.contiguous()
         return self._first_weights[taps]
 
-    def _from_dst(self, tile: EdgeTile, rounds: int) -> Tensor:
+    def _from_dst(self, tile: EdgeTile) -> Tensor:
         """What destinations and kind add to the hidden features, shape (rounds, group or 1, dst, H)."""
-        biases = [self._composition.round(index, tile.taps).hidden.bias_for(tile.kind) for index in range(rounds)]
-        return _stacked([end for end, _ in tile.ends[:rounds]]) + torch.stack(biases)[:, None, None]
+        rounds = [self._composition.round(index, tile.taps) for index in range(len(tile.ends))]
+        biases = torch.stack([matrices.hidden.bias_for(tile.kind) for matrices in rounds])
+        return _stacked([end for end, _ in tile.ends]) + biases[:, None, None]
 
 
 def _is_large(tile: EdgeTile) -> bool:
