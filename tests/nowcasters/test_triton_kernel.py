@@ -154,6 +154,15 @@ class TestInterpreted:
         found = fused(composed(nino, tile.taps), precision).messages(index, tile, at_dst, at_src)
         assert_close(found, expected, PRECISIONS[precision][0])
 
+    def test_each_slice_has_ends_of_its_own(self):
+        composition, after_one = composed(Nino(16), 1), random_tile((3, 2, 70))
+        at_dst, at_src = after_one.ends[0]
+        after_two = replace(after_one, ends=[*after_one.ends, (2 * at_dst, 2 * at_src)])
+        kernel, expected = fused(composition), TensorKernel(composition)
+        assert_close(kernel.changes(after_two, 7), expected.changes(after_two, 7), 1e-5)
+        found = kernel.messages(1, after_one, at_dst, at_src)
+        assert_close(found, expected.messages(1, after_one, at_dst, at_src), 1e-5)
+
     @pytest.mark.parametrize("layers", [1, 2, 3])
     def test_a_whole_forecast(self, monkeypatch, cnn, history_of, layers):
         nino, graph, history = Nino(16, layers=layers), ninokit.encode(cnn), history_of(cnn)

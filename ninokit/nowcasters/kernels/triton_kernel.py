@@ -1,7 +1,7 @@
 """A tile of edges in one fused kernel a pass, on NVIDIA GPUs: hidden features never leave the registers.
 
-Checked through Triton's interpreter, and compiled for compute capabilities 8.0 to 12.0, where the blocks fit the
-registers; not yet run or timed on a GPU, so that the sizes below are guesses.
+Checked through Triton's interpreter, and compiled for compute capabilities 8.0 to 12.0, where a block fits the
+registers but for a few numbers; not yet run or timed on a GPU, so that the sizes below are guesses.
 
 Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
 enters with (context·taps); H = hidden; parts = of a destination's sources.
@@ -27,7 +27,7 @@ _BLOCK = 2**13
 # One stage: what is in shared memory stays below 48 KB, which every GPU gives a program.
 _LAUNCH = {"num_warps": 8, "num_stages": 1}
 _MIN_HIDDEN, _MAX_HIDDEN = 16, 256  # what matrix products want, and what fits the registers
-_SOURCES = 256  # that one program adds up; most tiles are no wider
+_SOURCES = 256  # that one program adds up, some blocks one after the other; most tiles are no wider
 # Smaller tiles have too few programs to fill a GPU, or programs with too few edges.
 _MIN_EDGES = 4096
 _MIN_SOURCES = 16
