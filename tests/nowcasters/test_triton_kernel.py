@@ -2,7 +2,9 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -71,8 +73,8 @@ def interpreted():
         patch.setattr(interpreter.InterpreterBuilder, "create_dot", tensor_core_product)
         patch.setattr(triton_kernel, "_MIN_EDGES", 1)
         patch.setattr(triton_kernel, "_MIN_SOURCES", 1)
-        patch.setattr(triton_kernel, "_SOURCES", 32)
-        patch.setattr(triton_kernel, "_BLOCK", 2**8)
+        patch.setattr(triton_kernel, "_SOURCES", 64)
+        patch.setattr(triton_kernel, "_BLOCK", 2**10)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the interpreter knows one program at a time
         torch.use_deterministic_algorithms(True)  # fills new memory with NaN
@@ -90,11 +92,11 @@ def fused(composition: Composition, precision: str = "float32") -> TritonKernel:
     return TritonKernel(composition, precision, otherwise=None)
 
 
-def random_tile(shape: tuple[int, int, int], taps: int) -> EdgeTile:
-    """Of width 16, with the ends of two rounds."""
+def random_tile(shape: tuple[int, int, int]) -> EdgeTile:
+    """Of width 16 and one tap, after one round."""
     group, dst, src = shape
-    ends = [(torch.randn(group, dst, 16), torch.randn(group, src, 16)) for _ in range(2)]
-    return EdgeTile(EdgeKind.LINEAR, taps, torch.randn(*shape, 5 * taps), ends)
+    ends = [(torch.randn(group, dst, 16), torch.randn(group, src, 16))]
+    return EdgeTile(EdgeKind.LINEAR, 1, torch.randn(*shape, 5), ends)
 
 
 def relative_error(found, expected, history) -> float:
@@ -108,7 +110,7 @@ def relative_error(found, expected, history) -> float:
 @st.composite
 def tiles(draw, hidden: int, rounds: int) -> EdgeTile:
     """Ragged in all axes, with ends that slices have of their own, or share in either way of saying so."""
-    shape = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 70))
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 140))
     taps = draw(st.sampled_from([1, 3, 9]))
     ends = [draw(nodes(shape[0], size, hidden, rounds)) for size in shape[1:]]
     kind = draw(st.sampled_from(list(EdgeKind)))
@@ -132,7 +134,7 @@ class TestInterpreted:
     pytestmark = pytest.mark.usefixtures("interpreted")
 
     @settings(max_examples=12)
-    @given(st.data(), st.integers(1, 3), st.sampled_from([16, 32]), st.sampled_from(sorted(PRECISIONS)))
+    @given(st.data(), st.integers(1, 3), st.sampled_from([16, 32, 64]), st.sampled_from(sorted(PRECISIONS)))
     def test_predictions_of_a_tile(self, data, layers, hidden, precision):
         tile = data.draw(tiles(hidden, layers))
         nino = Nino(hidden, layers=layers, precision=precision)
@@ -141,16 +143,25 @@ class TestInterpreted:
         assert_close(found, expected, PRECISIONS[precision][0])
 
     @settings(max_examples=12)
-    @given(st.data(), st.integers(2, 3), st.sampled_from([16, 32]), st.sampled_from(sorted(PRECISIONS)))
+    @given(st.data(), st.integers(2, 3), st.sampled_from([16, 32, 64]), st.sampled_from(sorted(PRECISIONS)))
     def test_messages_of_a_tile(self, data, layers, hidden, precision):
         tile = data.draw(tiles(hidden, layers))
         index = data.draw(st.integers(1, layers - 1))
-        (at_dst, at_src), tile = tile.ends[-1], EdgeTile(tile.kind, tile.taps, tile.features, tile.ends[:index])
+        (at_dst, at_src), tile = tile.ends[-1], replace(tile, ends=tile.ends[:index])
         nino = Nino(hidden, layers=layers, precision=precision)
         composition = Composition(nino, {tile.taps}, torch.float32)
         expected = TensorKernel(composition).messages(index, tile, at_dst, at_src)
         found = fused(composed(nino, tile.taps), precision).messages(index, tile, at_dst, at_src)
         assert_close(found, expected, PRECISIONS[precision][0])
+
+    def test_each_slice_has_ends_of_its_own(self):
+        composition, after_one = composed(Nino(16), 1), random_tile((3, 2, 70))
+        at_dst, at_src = after_one.ends[0]
+        after_two = replace(after_one, ends=[*after_one.ends, (2 * at_dst, 2 * at_src)])
+        kernel, expected = fused(composition), TensorKernel(composition)
+        assert_close(kernel.changes(after_two, 7), expected.changes(after_two, 7), 1e-5)
+        found = kernel.messages(1, after_one, at_dst, at_src)
+        assert_close(found, expected.messages(1, after_one, at_dst, at_src), 1e-5)
 
     @pytest.mark.parametrize("layers", [1, 2, 3])
     def test_a_whole_forecast(self, monkeypatch, cnn, history_of, layers):
@@ -172,41 +183,86 @@ class TestInterpreted:
         assert least <= relative_error(dict(nino.forecast(graph, history, horizon=40)), expected, history) < most
 
 
+@pytest.fixture
+def launches(monkeypatch) -> list[dict]:
+    """Arguments of the programs, which do not run."""
+    launches = []
+
+    class Program:
+        def __init__(self, program) -> None:
+            self.names = program.arg_names
+
+        def __getitem__(self, grid):
+            return lambda *values, **named: launches.append({**dict(zip(self.names, values, strict=False)), **named})
+
+    programs = {name: Program(getattr(triton_programs, name)) for name in triton_programs.__all__}
+    monkeypatch.setattr(triton_kernel, "programs", SimpleNamespace(**programs))
+    return launches
+
+
 class TestWhichTiles:
     """Those for which a launch does not pay go to the kernel in tensor operators."""
 
-    @pytest.fixture
-    def taken(self, monkeypatch) -> list[str]:
-        """What was computed, in place of computing it."""
-        taken = []
-
-        class Program:
-            def __getitem__(self, grid):
-                return lambda *_, **__: taken.append("fused")
-
-        monkeypatch.setattr(triton_kernel, "programs", SimpleNamespace(sum_sources=Program(), predict_edges=Program()))
-        monkeypatch.setattr(TensorKernel, "messages", lambda *_: taken.append("in operators"))
-        monkeypatch.setattr(TensorKernel, "changes", lambda *_: taken.append("in operators"))
-        return taken
-
     @pytest.mark.parametrize(
-        ("index", "shape", "messages", "changes"),
+        ("shape", "messages", "changes"),
         [
-            (1, (1, 256, 16), "fused", "fused"),
-            (1, (64, 4, 16), "fused", "fused"),
-            (1, (1, 1, 4096), "fused", "fused"),
-            (0, (1, 256, 256), "in operators", "fused"),
-            (1, (1, 512, 15), "in operators", "fused"),
-            (1, (1, 273, 15), "in operators", "in operators"),
-            (1, (1, 1, 4095), "in operators", "in operators"),
+            ((1, 256, 16), "fused", "fused"),
+            ((64, 4, 16), "fused", "fused"),
+            ((1, 1, 4096), "fused", "fused"),
+            ((1, 512, 15), "in operators", "fused"),
+            ((1, 273, 15), "in operators", "in operators"),
+            ((1, 1, 4095), "in operators", "in operators"),
         ],
     )
-    def test_by_round_and_shape(self, taken, index, shape, messages, changes):
-        composition, tile = composed(Nino(16), 1), random_tile(shape, taps=1)
-        kernel = TritonKernel(composition, "float32", TensorKernel(composition))
-        kernel.messages(index, tile, *tile.ends[0])
-        kernel.changes(tile, horizon=1)
-        assert taken == [messages, changes]
+    def test_by_shape(self, launches, shape, messages, changes):
+        tile, otherwise = random_tile(shape), Mock()
+        kernel = TritonKernel(composed(Nino(16), 1), "float32", otherwise)
+        for method, arguments, expected in [
+            ("messages", (1, tile, *tile.ends[0]), messages),
+            ("changes", (replace(tile, ends=2 * tile.ends), 1), changes),
+        ]:
+            launches.clear()
+            getattr(kernel, method)(*arguments)
+            assert len(launches) == (expected == "fused")
+            assert getattr(otherwise, method).call_count == (expected == "in operators")
+
+    def test_none_in_the_first_round(self, launches):
+        tile, otherwise = random_tile((1, 256, 256)), Mock()
+        at_dst, at_src = tile.ends[0]
+        tile = replace(tile, ends=[])
+        found = TritonKernel(composed(Nino(16), 1), "float32", otherwise).messages(0, tile, at_dst, at_src)
+        otherwise.messages.assert_called_once_with(0, tile, at_dst, at_src)
+        assert found is otherwise.messages.return_value
+        assert not launches
+
+
+class TestLaunches:
+    @pytest.mark.parametrize(
+        ("precision", "dtype", "products"),
+        [
+            ("float32", torch.float32, "ieee"),
+            ("tf32", torch.float32, "tf32"),
+            ("bfloat16", torch.bfloat16, "ieee"),
+        ],
+    )
+    def test_only_the_large_products_are_rounded(self, launches, precision, dtype, products):
+        tile = random_tile((1, 256, 16))
+        kernel = fused(composed(Nino(16, precision=precision), 1), precision)
+        kernel.messages(1, tile, *tile.ends[0])
+        kernel.changes(replace(tile, ends=2 * tile.ends), horizon=1)
+        for launch in launches:
+            tensors = {name: value.dtype for name, value in launch.items() if isinstance(value, torch.Tensor)}
+            assert tensors.pop("weights") == dtype
+            assert set(tensors.values()) == {torch.float32}
+            assert launch["PRECISION"] == products
+        assert len(launches) == 2
+
+    def test_a_shared_end_is_not_copied_to_every_slice(self, launches):
+        tile = random_tile((8, 4, 128))
+        (dst, src) = (end[:1].expand(8, -1, -1) for end in tile.ends[0])
+        fused(composed(Nino(16), 1)).messages(1, replace(tile, ends=[(dst, src)]), dst, src)
+        assert launches[0]["from_dst"].shape == (1, 1, 4, 16)
+        assert launches[0]["from_src"].shape == (2, 1, 128, 16)
 
 
 class TestChoice:
@@ -304,6 +360,7 @@ def test_a_whole_forecast_on_a_gpu(history_of, precision, layers):
     graph, history = ninokit.encode(model), history_of(model)
     expected = dict(nino.forecast(graph, history, horizon=40))
     nino.to("cuda").precision = precision
-    assert type(kernels.make_kernel(composed(nino, 1), precision)) is TritonKernel
+    kernel = TritonKernel if torch.cuda.get_device_capability() >= (8, 0) else TensorKernel
+    assert type(kernels.make_kernel(composed(nino, 1), precision)) is kernel
     found = {name: prediction.cpu() for name, prediction in nino.forecast(graph, history, horizon=40)}
     assert relative_error(found, expected, history) < PRECISIONS[precision][0]

@@ -1,7 +1,7 @@
 """A tile of edges in one fused kernel a pass, on NVIDIA GPUs: hidden features never leave the registers.
 
-Checked through Triton's interpreter, and compiled for compute capabilities 8.0 to 12.0, where the blocks fit the
-registers; not yet run or timed on a GPU, so that the sizes below are guesses.
+Checked through Triton's interpreter, and compiled for compute capabilities 8.0 to 12.0, where a block fits the
+registers but for a few numbers; not yet run or timed on a GPU, so that the sizes below are guesses.
 
 Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
 enters with (context·taps); H = hidden; parts = of a destination's sources.
@@ -27,7 +27,7 @@ _BLOCK = 2**13
 # One stage: what is in shared memory stays below 48 KB, which every GPU gives a program.
 _LAUNCH = {"num_warps": 8, "num_stages": 1}
 _MIN_HIDDEN, _MAX_HIDDEN = 16, 256  # what matrix products want, and what fits the registers
-_SOURCES = 256  # that one program adds up; most tiles are no wider
+_SOURCES = 256  # that one program adds up, some blocks one after the other; most tiles are no wider
 # Smaller tiles have too few programs to fill a GPU, or programs with too few edges.
 _MIN_EDGES = 4096
 _MIN_SOURCES = 16
@@ -82,12 +82,12 @@ class TritonKernel:
             return self._otherwise.messages(index, tile, at_dst, at_src)
         parts = -(-src // _SOURCES)
         sums = tile.features.new_empty(2, parts, group, dst, self._settings["H"])
-        from_dst, from_src = self._from_dst(tile, index), _stacked([*(end for _, end in tile.ends[:index]), at_src])
+        from_dst, from_src = self._from_dst(tile), _stacked([*(end for _, end in tile.ends), at_src])
         with torch.cuda.device_of(sums):
             programs.sum_sources[group * dst, parts](
                 tile.features, self._first_weight(tile.taps), self._message_weights[index - 1], from_dst, from_src,
                 sums, num_features, group, dst, src, from_dst.shape[1], from_src.shape[1],
-                ROUNDS=index, SOURCES=_SOURCES, **self._settings,
+                ROUNDS=len(tile.ends), SOURCES=_SOURCES, **self._settings,
             )  # fmt: skip
         total, scaled = sums.sum(1)
         return sum_messages(self._composition.round(index), tile.kind, total, scaled, at_dst, at_src)
@@ -97,16 +97,15 @@ class TritonKernel:
         if not _is_large(tile):
             return self._otherwise.changes(tile, horizon)
         group, dst, src, num_features = tile.features.shape
-        rounds, inner = self._composition.num_rounds, self._composition.inner
-        outer = self._composition.readout(tile.taps, horizon)
+        inner, outer = self._composition.inner, self._composition.readout(tile.taps, horizon)
         changes = tile.features.new_empty(group, dst, src, tile.taps)
-        from_dst, from_src = self._from_dst(tile, rounds), _stacked([end for _, end in tile.ends])
+        from_dst, from_src = self._from_dst(tile), _stacked([end for _, end in tile.ends])
         with torch.cuda.device_of(changes):
             programs.predict_edges[(-(-group * dst * src // self._settings["ROWS"]),)](
                 tile.features, self._first_weight(tile.taps), self._change_weights, from_dst, from_src,
                 inner.bias, outer.weight, outer.bias,
                 changes, num_features, tile.taps, group, dst, src, from_dst.shape[1], from_src.shape[1],
-                ROUNDS=rounds, **self._settings,
+                ROUNDS=len(tile.ends), **self._settings,
             )  # fmt: skip
         return changes
 
@@ -116,10 +115,11 @@ class TritonKernel:
             self._first_weights[taps] = self._composition.round(0, taps).hidden.weight.T.contiguous()
         return self._first_weights[taps]
 
-    def _from_dst(self, tile: EdgeTile, rounds: int) -> Tensor:
+    def _from_dst(self, tile: EdgeTile) -> Tensor:
         """What destinations and kind add to the hidden features, shape (rounds, group or 1, dst, H)."""
-        biases = [self._composition.round(index, tile.taps).hidden.bias_for(tile.kind) for index in range(rounds)]
-        return _stacked([end for end, _ in tile.ends[:rounds]]) + torch.stack(biases)[:, None, None]
+        rounds = [self._composition.round(index, tile.taps) for index in range(len(tile.ends))]
+        biases = torch.stack([matrices.hidden.bias_for(tile.kind) for matrices in rounds])
+        return _stacked([end for end, _ in tile.ends]) + biases[:, None, None]
 
 
 def _is_large(tile: EdgeTile) -> bool:

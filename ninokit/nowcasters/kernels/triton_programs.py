@@ -90,7 +90,7 @@ def predict_edges(
     column = tl.arange(0, H)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     num_edges = groups.to(tl.int64) * num_dst * num_src
-    edge = tl.minimum(row, num_edges - 1)  # rows past the end repeat the last edge, and are not written
+    edge = tl.minimum(row, num_edges - 1)  # rows past the end repeat the last edge
     dst = edge // num_src  # counted through all slices
     group = dst // num_dst
     dst_node = (group % dst_groups) * num_dst + dst % num_dst
@@ -105,7 +105,7 @@ def predict_edges(
     hidden = _silu(inner + tl.load(inner_bias + column)[None, :])
     for tap in range(taps):
         change = tl.sum(hidden * tl.load(outer + tap * H + column)[None, :], 1) + tl.load(outer_bias + tap)
-        tl.store(changes + edge * taps + tap, change, mask=row < num_edges)
+        tl.store(changes + edge * taps + tap, change)
 
 
 @triton.jit
