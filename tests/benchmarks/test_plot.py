@@ -148,7 +148,7 @@ def test_a_lower_score_starts_high(draw, make_run):
 
 
 def test_scores_that_diverged_leave_the_axis_to_the_others(draw, make_run):
-    runs = [make_run("baseline", 0, [3.0, 2.0]), make_run("baseline", 1, [math.nan, math.inf])]
+    runs = [make_run("baseline", 0, [math.inf, math.nan]), make_run("baseline", 1, [3.0, 2.0])]
     _, figure = draw(*runs, better="lower", target=1.0)
     assert figure.axes[2].get_ylim() == (pytest.approx(0.9), pytest.approx(3.1))
 
