@@ -5,8 +5,9 @@ Whatever is not understood is *pinned*: its order is declared fixed, which claim
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from ninokit.graph.tracing.elements import Elements, Relation, Usage
 __all__ = ["Algebra"]
 
 Mode = Literal["add", "multiply"]
+_Joined = tuple[Tensor | None, Tensor | None, list[Tensor]]
 _MIX = 0x9E3779B97F4A7C15
 
 
@@ -107,7 +109,7 @@ class Algebra:
         return reduced if keepdim else reduced.drop(list(dims))
 
     def elementwise(
-        self, operands: Sequence[Axes], mode: Mode = "multiply", usage: Usage | None = None
+        self, operands: Sequence[Axes], mode: Mode = "multiply", usage: Usage | None = None, *, stay: bool = False
     ) -> Axes:
         """Numbers at the same index meet, after broadcasting.
 
@@ -115,6 +117,7 @@ class Algebra:
             operands: the axes of the tensors.
             mode: ``add`` where values are added, so that neurons go on as others.
             usage: what parameters among the operands are used as.
+            stay: whether the result is in the memory of the first operand, and its neurons are called the same.
 
         Returns:
             The axes of the result.
@@ -122,7 +125,7 @@ class Algebra:
         ndim = max(len(axes.shape) for axes in operands)
         first, *others = (axes.align(ndim) for axes in operands)
         for other in others:
-            first = self._meet(first, other, mode, usage)
+            first = self._meet(first, other, mode, usage, stay=stay)
         return first
 
     def label(self, axes: Axes, dim: int, why: str | None = "input") -> Axes:
@@ -170,14 +173,14 @@ class Algebra:
 
     def tie(self, first: Tensor, second: Tensor) -> None:
         """Make elements the same neurons, one by one."""
-        pairs = torch.stack([first.flatten(), second.flatten()])
-        pairs = torch.unique(pairs[:, pairs[0] != pairs[1]], dim=1)
-        if pairs.shape[1]:
-            self.elements.same.append((pairs[0], pairs[1]))
+        one, other = _distinct_pairs(first.flatten(), second.flatten())
+        differ = one != other
+        if differ.any():
+            self.elements.same.append((one[differ], other[differ]))
 
     # How two tensors meet.
 
-    def _meet(self, left: Axes, right: Axes, mode: Mode, usage: Usage | None) -> Axes:
+    def _meet(self, left: Axes, right: Axes, mode: Mode, usage: Usage | None, *, stay: bool) -> Axes:
         if usage is not None and (left.data or right.data):
             for axes in (left, right):
                 self.use(axes, usage)
@@ -186,15 +189,14 @@ class Algebra:
         left = self.pin(left, fixed[1], "meets positions")
         right = self.pin(right, fixed[0], "meets positions")
         residual = mode == "add" and not left.owned and not right.owned
-        frames = self._join_all(left.frames, right.frames, residual=residual, owned=(left.owned, right.owned))
+        join = partial(self._join, residual=residual, owned=(left.owned, right.owned), stay=stay)
+        frames = self._join_all(left.frames, right.frames, join)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
         attention = {"paired": left.paired or right.paired, "attends": left.attends or right.attends}
         return Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
 
-    def _join_all(
-        self, left: Sequence[Tensor], right: Sequence[Tensor], *, residual: bool, owned: tuple[bool, bool]
-    ) -> list[Tensor]:
+    def _join_all(self, left: Sequence[Tensor], right: Sequence[Tensor], join: Callable[..., _Joined]) -> list[Tensor]:
         """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
         frames, waiting = list(left), list(right)
         while waiting:
@@ -204,15 +206,13 @@ class Algebra:
                     break
                 if set(spans(known)) & set(spans(new)):
                     frames = [frame for frame in frames if frame is not known]
-                    old, new, again = self._join(known, new, residual=residual, owned=owned)
+                    old, new, again = join(known, new)
                     frames += [] if old is None else [old]
                     waiting += again
             frames += [] if new is None else [new]
         return frames
 
-    def _join(
-        self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+    def _join(self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
         if torch.equal(left, right):
             return left, None, []
@@ -223,7 +223,7 @@ class Algebra:
         e, f = element_of(big).flatten(), element_of(small).flatten()
         to_right, to_left = _is_function(e, f), _is_function(f, e)
         if to_right and to_left:
-            return self._join_evenly(left, right, residual=residual, owned=owned)
+            return self._join_evenly(left, right, residual=residual, owned=owned, stay=stay)
         if to_right or to_left:
             fine, coarse = (big, small) if to_right else (small, big)
             if owned[0 if to_right else 1] and a == b:
@@ -237,26 +237,26 @@ class Algebra:
         return None, None, self._separate(left, right, a & b)
 
     def _join_evenly(
-        self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+        self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool
+    ) -> _Joined:
         """Two frames whose neurons pair one by one."""
         big, small = torch.broadcast_tensors(left, right)
         self._compare_places(big, small)
         if residual:
             older, younger = sorted((left, right), key=lambda frame: self.elements.births(element_of(frame)))
             self._add(older, younger)
-            return (left, None, []) if younger is left else (None, right, [])
+            return (left, None, []) if stay or younger is left else (None, right, [])
         self.tie(element_of(big), element_of(small))
         self._place(big, small, owned)
-        return (None, right, []) if owned[0] and not owned[1] else (left, None, [])
+        return (None, right, []) if owned[0] and not owned[1] and not stay else (left, None, [])
 
-    def _join_partly(self, left: Tensor, right: Tensor) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+    def _join_partly(self, left: Tensor, right: Tensor) -> _Joined:
         """Two frames each of which spans a dimension that the other does not: they share what the common ones index."""
         common = [dim for dim in spans(left) if dim in spans(right)]
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
             return (None if first is None else left), (None if second is None else right), []
-        *_, again = self._join(first, second, residual=False, owned=(False, False))
+        *_, again = self._join(first, second, residual=False, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))
         return left, right, []
@@ -271,8 +271,7 @@ class Algebra:
 
     def _add(self, older: Tensor, younger: Tensor) -> None:
         old, new = torch.broadcast_tensors(element_of(older), element_of(younger))
-        pairs = torch.unique(torch.stack([old.flatten(), new.flatten()]), dim=1)
-        self.elements.residual.append((pairs[0], pairs[1]))
+        self.elements.residual.append(_distinct_pairs(old.flatten(), new.flatten()))
 
     def _compare_places(self, left: Tensor, right: Tensor) -> None:
         """Neurons whose places are paired differently by two frames are not interchangeable."""
@@ -290,8 +289,9 @@ class Algebra:
 
     def _colour(self, elements: Tensor, values: Tensor, salt: int) -> None:
         """Add to the colour of each element a hash of all its values; whatever their order."""
-        distinct = torch.unique(torch.stack([elements, values]), dim=1)
-        self.elements.colours.append((distinct[0], _hash(distinct[1], salt)))
+        ranked, rank = torch.unique(values, return_inverse=True)
+        distinct, number = _distinct_pairs(elements, rank)
+        self.elements.colours.append((distinct, _hash(ranked[number], salt)))
 
     def _salt(self) -> int:
         return len(self.elements.colours) + 1
@@ -351,22 +351,28 @@ class Algebra:
         return flat.permute(*back).reshape(shape)
 
     def _relate(self, child: Tensor, parent: Tensor, *, rigid: bool) -> None:
-        pairs = torch.unique(torch.stack([child, parent]), dim=1)
-        pairs = pairs[:, pairs[0] != pairs[1]]
-        if pairs.shape[1]:
-            self.elements.relations.append(Relation(pairs[0], pairs[1], rigid))
+        child, parent = _distinct_pairs(child, parent)
+        differ = child != parent
+        if differ.any():
+            self.elements.relations.append(Relation(child[differ], parent[differ], rigid))
+
+
+def _distinct_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Each pair of numbers that stand beside each other once, sorted by the first; all below 2^31."""
+    pairs = torch.unique(code(a, b))
+    return element_of(pairs), place_of(pairs)
 
 
 def _is_function(a: Tensor, b: Tensor) -> bool:
     """Whether equal numbers of `a` stand beside equal numbers of `b`."""
-    pairs = torch.unique(torch.stack([a, b]), dim=1)
-    return pairs.shape[1] == len(torch.unique(a))
+    one, _ = _distinct_pairs(a, b)
+    return not bool((one[1:] == one[:-1]).any())
 
 
 def _in_runs(child: Tensor, parent: Tensor) -> bool:
     """Whether the children of each parent are a run of consecutive elements, all as many."""
-    pairs = torch.unique(torch.stack([child, parent]), dim=1)  # sorted by the child
-    runs, counts = torch.unique_consecutive(pairs[1], return_counts=True)
+    _, parents = _distinct_pairs(child, parent)
+    runs, counts = torch.unique_consecutive(parents, return_counts=True)
     return len(runs) == len(torch.unique(runs)) and bool((counts == counts[0]).all())
 
 

@@ -26,6 +26,7 @@ class Call:
         algebra: where facts about neurons are noted.
         lookup: a tensor → its axes.
         annotate: notes other axes for a tensor.
+        in_place: whether it writes into its first argument.
     """
 
     function: Any
@@ -34,6 +35,7 @@ class Call:
     algebra: Algebra
     lookup: Callable[[Tensor], Axes]
     annotate: Callable[[Tensor, Axes], None]
+    in_place: bool = False
 
     def axes(self, index: int) -> Axes:
         """The axes of a tensor argument; of a number, those of a scalar."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,6 +103,17 @@ class Grouping:
         return max((len(digits_of(s.positions) or []) for s in self.groups[number].series), default=0)
 
 
+class _SlicePart(NamedTuple):
+    """The channels on one side of the slices of a convolution, shape (slices, channels of one)."""
+
+    nodes: Ints
+    ranks: Ints  # odd numbers that tell apart at which of its occurrences a neuron is meant
+
+    @classmethod
+    def of(cls, entering: Ints, leaving: Ints, node: Ints, rank: Ints) -> tuple[_SlicePart, _SlicePart]:
+        return cls(node[entering], 2 * rank[entering] + 1), cls(node[leaving], 2 * rank[leaving] + 1)
+
+
 class _Partition:
     """Colours of the neurons, refined step by step."""
 
@@ -117,7 +129,9 @@ class _Partition:
         self.occ_place = self._ranks()
         self.residual = [self._pairs(a.numpy(), b.numpy()) for a, b in elements.residual]
         self.related = [(self._pairs(r.child.numpy(), r.parent.numpy()), r.rigid) for r in elements.relations]
-        self.slices = [(found.node[t.entering.numpy()], found.node[t.leaving.numpy()]) for t in elements.slice_ties]
+        rank = np.zeros(count, np.int64)
+        rank[self.occ_element] = self.occ_place
+        self.slices = [_SlicePart.of(t.entering.numpy(), t.leaving.numpy(), found.node, rank) for t in elements.slice_ties]
         self.active = np.zeros(count, bool)
         self.active[self.occ_node] = True
         for (child, parent), _ in self.related:
@@ -175,10 +189,10 @@ class _Partition:
         for salt, ((child, parent), rigid) in enumerate(self.related):
             np.add.at(colour, child, mix(classes[parent] * 2 + rigid, 12 + 8 * salt))
             np.add.at(colour, parent, mix(classes[child] * 2 + rigid, 13 + 8 * salt))
-        for salt, (entering, leaving) in enumerate(self.slices):
-            whole = mix(classes[entering], 14 + 8 * salt).sum(1) + mix(classes[leaving], 15 + 8 * salt).sum(1)
-            np.add.at(colour, entering, mix(whole, 16 + 8 * salt)[:, None].repeat(entering.shape[1], 1))
-            np.add.at(colour, leaving, mix(whole, 17 + 8 * salt)[:, None].repeat(leaving.shape[1], 1))
+        for salt, sides in enumerate(self.slices):
+            whole = sum(mix(classes[s.nodes] * s.ranks, 14 + n + 8 * salt).sum(1) for n, s in enumerate(sides))
+            for n, side in enumerate(sides):
+                np.add.at(colour, side.nodes, mix(whole, 16 + n + 8 * salt)[:, None].repeat(side.nodes.shape[1], 1))
         self.colour = colour
 
     def split(self, parts: list[Ints]) -> None:

@@ -60,7 +60,10 @@ class Recorder(TorchDispatchMode):
         before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
         output = func(*args, **kwargs)
         self._algebra.now += 1
-        self._follow(Call(func, _by_position(func, args, kwargs), output, self._algebra, self.lookup, self.note), before)
+        name = _packet(func)
+        in_place = name.endswith("_") and not name.endswith("__")
+        arguments = _by_position(func, args, kwargs)
+        self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
     def lookup(self, tensor: Tensor) -> Axes:
@@ -101,11 +104,9 @@ class Recorder(TorchDispatchMode):
         alike = tuple(size == 1 for size in parameter.shape)
         return Axes(tuple(parameter.shape), tuple(frames), alike, frozenset([name]))
 
-    def _follow(self, call: Call, before: list[Axes]) -> None:
-        name = _packet(call.function)
-        in_place = name.endswith("_") and not name.endswith("__")
+    def _follow(self, name: str, call: Call, before: list[Axes]) -> None:
         outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
-        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if in_place else None)
+        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
         if rule is None:
             found = self._give_up(name, before, outputs)
         else:
@@ -113,7 +114,7 @@ class Recorder(TorchDispatchMode):
             found = [axes] if isinstance(axes, Axes) else list(axes)
         for output, axes in zip(outputs, found, strict=False):
             result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
-            if in_place:
+            if call.in_place:
                 self._overwrite(call.args[0], result)
             self.note(output, result)
             self._remember(output)

@@ -34,12 +34,13 @@ def _alone(call: Call) -> Axes:
 
 
 def _product(call: Call) -> Axes:
-    return call.algebra.elementwise([call.lookup(tensor) for tensor in call.tensors], usage="scale").expand(call.shape)
+    operands = [call.lookup(tensor) for tensor in call.tensors]
+    return call.algebra.elementwise(operands, usage="scale", stay=call.in_place).expand(call.shape)
 
 
 def _sum(call: Call) -> Axes:
     operands = [call.lookup(tensor) for tensor in call.tensors]
-    return call.algebra.elementwise(operands, "add", usage="shift").expand(call.shape)
+    return call.algebra.elementwise(operands, "add", "shift", stay=call.in_place).expand(call.shape)
 
 
 def _sum_with_product(call: Call) -> Axes:
