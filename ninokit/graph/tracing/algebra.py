@@ -231,10 +231,33 @@ class Algebra:
                 self._place(big, small, owned)
                 return (None, right, []) if to_right else (left, None, [])
             if _in_runs(element_of(fine).flatten(), element_of(coarse).flatten()):
-                self._compare_places(fine, coarse)
-                self._relate(element_of(fine).flatten(), element_of(coarse).flatten(), rigid=False)
+                self._belong(fine, coarse)
                 return (left, None, []) if to_right else (None, right, [])
+        elif a != b:
+            return self._join_inside(left, right)
         return None, None, self._separate(left, right, a & b)
+
+    def _belong(self, fine: Tensor, coarse: Tensor) -> None:
+        """The neurons of one frame belong to those of another, at whose places they stand in their order."""
+        child, parent = element_of(fine).flatten(), element_of(coarse).flatten()
+        own, places = _rank(place_of(fine).flatten()), _rank(place_of(coarse).flatten())
+        alone = _is_function(own, places)  # places that say nothing of which child it is
+        number = _number_of_child(child, parent) * (int(own.max()) + 1) + own
+        ordered = not alone and _is_function(number, places)
+        if not alone and not ordered:
+            self._compare_places(fine, coarse)
+        self._relate(child, parent, rigid=ordered)
+
+    def _join_inside(self, left: Tensor, right: Tensor) -> _Joined:
+        """A frame that spans all that another does and more: what its neurons belong to meets the other."""
+        outer, inner = (left, right) if len(spans(left)) > len(spans(right)) else (right, left)
+        part = self._derive(outer, spans(inner))
+        again: list[Tensor] = []
+        if part is not None:
+            *_, again = self._join(part, inner, residual=False, owned=(False, False), stay=False)
+        if part is None or again:
+            return None, None, self._separate(left, right, set(spans(inner)))
+        return (left, None, []) if outer is left else (None, right, [])
 
     def _join_evenly(
         self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool
@@ -367,6 +390,21 @@ def _is_function(a: Tensor, b: Tensor) -> bool:
     """Whether equal numbers of `a` stand beside equal numbers of `b`."""
     one, _ = _distinct_pairs(a, b)
     return not bool((one[1:] == one[:-1]).any())
+
+
+def _number_of_child(child: Tensor, parent: Tensor) -> Tensor:
+    """The how manieth child of its parent each is."""
+    children, inverse = torch.unique(child, return_inverse=True)
+    parents = torch.zeros_like(children).scatter_(0, inverse, parent)
+    order = torch.argsort(parents, stable=True)
+    _, counts = torch.unique_consecutive(parents[order], return_counts=True)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    numbers = torch.empty_like(children).scatter_(0, order, torch.arange(len(children)) - starts)
+    return numbers[inverse]
+
+
+def _rank(values: Tensor) -> Tensor:
+    return torch.unique(values, return_inverse=True)[1]
 
 
 def _in_runs(child: Tensor, parent: Tensor) -> bool:

@@ -71,12 +71,14 @@ class _Side:
         start: the index of its first neuron.
         digits: (size, stride) of the others, outermost first.
         taps: (size, stride) of the places of each neuron, if it has several.
+        kind: of the edges that enter it, where a parameter writes to it.
     """
 
     neurons: Neurons
     start: int
     digits: tuple[tuple[int, int], ...]
     taps: tuple[tuple[int, int], ...] = ()
+    kind: EdgeKind | None = None
 
 
 class _Assembly:
@@ -96,13 +98,13 @@ class _Assembly:
         if layer.src is not None and layer.dst is not None and max(layer.src.slices, layer.dst.slices) > 1:
             self._add_sliced(layer)
             return
-        targets = [self._single(layer.name)] if layer.dst is None else list(self._sides(layer.dst, taps=False))
+        targets = list(self._targets(layer))
         for target in targets:
             if layer.src is None:
                 make = self._rows if layer.rows else self._extra
                 self._join(layer, target, make(layer, target, several=len(targets) > 1))
                 continue
-            for source in self._sides(layer.src, taps=True):
+            for source in self._sources(layer.src):
                 self._join(layer, target, source)
 
     def structure(self) -> None:
@@ -185,9 +187,6 @@ class _Assembly:
         self.neurons.append(made)
         return made
 
-    def _single(self, name: str) -> _Side:
-        return _Side(self._neurons(f"{name}(out)", 1), 0, ())
-
     def _extra(self, layer: Layer, target: _Side, *, several: bool) -> _Side:
         name = f"{layer.name}[{target.neurons.name}]" if several else layer.name
         return _Side(self._neurons(name, 1), 0, ())
@@ -199,13 +198,23 @@ class _Assembly:
 
     # Blocks of parameters.
 
-    def _sides(self, base: Base, *, taps: bool) -> Iterator[_Side]:
+    def _targets(self, layer: Layer) -> Iterator[_Side]:
+        """What a parameter writes to."""
+        if layer.dst is None:
+            yield _Side(self._neurons(f"{layer.name}(out)", 1), 0, ())
+            return
+        for number, series in self._made.series.get(layer.dst.start, []):
+            digits = tuple(digits_of(series.positions) or ())
+            kind = layer.kind_at(series.positions, self._found.marks)
+            yield _Side(self._groups[number], int(series.positions[0]), digits, kind=kind)
+
+    def _sources(self, base: Base) -> Iterator[_Side]:
         """The groups along a dimension, several places of one as taps where they are evenly spaced."""
         by_group: dict[int, list[Series]] = {}
         for number, series in self._made.series.get(base.start, []):
             by_group.setdefault(number, []).append(series)
         for number, several in by_group.items():
-            merged = _merge(several) if taps and len(several) > 1 else None
+            merged = _merge(several) if len(several) > 1 else None
             if merged is not None:
                 start, digits, places = merged
                 yield _Side(self._groups[number], start, digits, places)
@@ -230,7 +239,7 @@ class _Assembly:
                 axes.append(Axis(0, (Digit("src", size),)))
             else:
                 axes.append(Axis(0, (Digit("tap" if size > 1 else "1", size),)))
-        self._block(layer, target.neurons, source.neurons, axes, groups, shared)
+        self._block(layer, target.kind or layer.kind, (target.neurons, source.neurons), axes, groups, shared)
 
     def _add_sliced(self, layer: Layer) -> None:
         """A weight whose slices join slices of the channels."""
@@ -249,12 +258,18 @@ class _Assembly:
                 axes = [_slice_axis(first, row_label, rows.size // slices), _offset_axis(second, column_label)]
                 axes += [Axis(0, (Digit("tap" if size > 1 else "1", size),)) for size in layer.shape[2:]]
                 ends = {row_label: self._groups[one], column_label: self._groups[other]}
-                self._block(layer, ends["dst"], ends["src"], axes, len(first.numbers), None)
+                self._block(layer, layer.kind, (ends["dst"], ends["src"]), axes, len(first.numbers), None)
 
     def _block(
-        self, layer: Layer, dst: Neurons, src: Neurons, axes: list[Axis], groups: int, shared: SharedEnd | None
+        self,
+        layer: Layer,
+        kind: EdgeKind,
+        ends: tuple[Neurons, Neurons],
+        axes: list[Axis],
+        groups: int,
+        shared: SharedEnd | None,
     ) -> None:
-        kind = layer.kind
+        dst, src = ends
         if kind is EdgeKind.KEY:  # keys lead from the queries that they are paired with back to what they read
             dst, src = src, dst
             axes = [_swapped(axis) for axis in axes]
@@ -313,7 +328,7 @@ def _merge(several: Sequence[Series]) -> tuple[int, tuple[tuple[int, int], ...],
     digits, places = digits_of(positions[0]), digits_of(offsets)
     if digits is None or places is None or (positions - offsets[:, None] != positions[0] - offsets[0]).any():
         return None
-    if len(digits) > 1 or not _nested([*digits, *places]):
+    if len(digits) > 2 or not _nested([*digits, *places]):
         return None
     return int(offsets[0]), tuple(digits), tuple(places)
 

@@ -282,7 +282,7 @@ def _breaks(series: Series) -> set[int]:
     if series.base.slices > 1:
         return _slice_breaks(series)
     digits = digits_of(positions)
-    if digits is not None and len(digits) <= (1 if series.place else 2):
+    if digits is not None and len(digits) <= 2:
         return set()
     return _progressions(positions)
 
