@@ -14,8 +14,10 @@ from torch.nn import functional
 from ninokit.errors import EncodingError
 from ninokit.graph import EdgeKind, Edges, NeuralGraph, Neurons
 from ninokit.graph.lattice import Axis, Digit
+from ninokit.graph.symmetry import find_symmetry
 from ninokit.graph.views import View
 from ninokit.testing import check_encoding
+from ninokit.testing.repairs import repairs
 from ninokit.testing.round_trips import check_round_trip
 
 HEADS, SIZE, WIDTH = 3, 2, 6
@@ -118,16 +120,26 @@ def test_roles_that_the_flow_does_not_tell():
     assert check_encoding(model, torch.randn(2, 4), known).fixed == known.roles
 
 
-def test_a_repair_keeps_roles_and_what_is_left_out():
-    model = mlp(4, 6, 6, 3)
-    model.register_parameter("unused", nn.Parameter(torch.zeros(2)))
-    model.forward = nn.Sequential(*model).forward
-    graph = mlp_graph(mlp(4, 6, 6, 3))
-    swap = {"2.weight": View.of((6, 6), [Axis.split([("src", 6)]), Axis.split([("dst", 6)])])}
-    blocks = tuple(replace(block, view=swap.get(block.parameter, block.view)) for block in graph.edges)
-    wrong = replace(graph, edges=blocks, roles={"g0": "input", "g3": "output"}, left_out=("unused",))
-    with pytest.raises(EncodingError, match=r"; read as 'dst src' in place of 'src dst', the output stays$"):
-        check_encoding(model, torch.randn(4, 4), wrong)
+def test_repairs_keep_roles_and_what_is_left_out():
+    graph = replace(mlp_graph(mlp(4, 6, 6, 3)), roles={"g0": "input", "g3": "output"}, left_out=("unused",))
+    found = [repair.graph for family in repairs(graph, find_symmetry(graph), {"g1", "g2"}) for repair in family]
+    assert found
+    assert all((repaired.roles, repaired.left_out) == (graph.roles, graph.left_out) for repaired in found)
+
+
+def test_a_slice_with_gaps_is_read_the_other_way_round_in_place():
+    """Two heads of four, of which the parameter has four more rows each: only the ends may be exchanged."""
+    stream, heads, others = Neurons("stream", 4), Neurons("heads", 8), Neurons("others", 8)
+    blocks = []
+    for start, group in [(0, heads), (4, others)]:
+        rows = Axis(start, (Digit("group", 2, 8), Digit("dst", 4)))
+        view = View.of((16, 4), [rows, Axis.split([("src", 4)])])
+        blocks.append(Edges(EdgeKind.LINEAR, stream, group, 2, "w", view, "src"))
+    graph = NeuralGraph((stream, heads, others), tuple(blocks), {"w": torch.Size((16, 4))})
+    axes = repairs(graph, find_symmetry(graph), {"heads"})[1]
+    (changed,) = (repair.graph.edges for repair in axes)
+    rows = Axis(0, (Digit("group", 2, 8), Digit("src", 4)))
+    assert changed == (replace(blocks[0], view=View.of((16, 4), [rows, Axis.split([("dst", 4)])])), blocks[1])
 
 
 class Unused(nn.Module):

@@ -696,9 +696,8 @@ class TestBadSettings:
         with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
             ninokit.attach(optimizer, network, "linefit", total_steps=100)
 
-    @pytest.mark.parametrize("left_out", [("2.bias",), ("2.weight", "2.bias", "3.weight")])
-    def test_a_graph_that_leaves_out_other_parameters(self, network, left_out):
-        graph = replace(ninokit.encode(nn.Linear(4, 6)), left_out=left_out)
+    def test_a_graph_that_leaves_out_what_the_model_does_not_have(self, network):
+        graph = replace(ninokit.encode(network), left_out=("3.weight",))
         optimizer = torch.optim.SGD(network.parameters())
         message = "graph: its parameters are not the model's; pass the graph of this very model"
         with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
