@@ -18,7 +18,8 @@ from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
 
-Mode = Literal["add", "multiply"]
+Mode = Literal["add", "multiply", "tie"]
+_Pairs = list[tuple[Tensor, Tensor]]
 _Joined = tuple[Tensor | None, Tensor | None, list[Tensor]]
 _MIX = 0x9E3779B97F4A7C15
 
@@ -115,7 +116,8 @@ class Algebra:
 
         Args:
             operands: the axes of the tensors.
-            mode: ``add`` where values are added, so that neurons go on as others.
+            mode: ``add`` where values are added, so that neurons go on as others; ``tie`` where a weight that is used
+                twice puts them in the order of others.
             usage: what parameters among the operands are used as.
             stay: whether the result is in the memory of the first operand, and its neurons are called the same.
 
@@ -188,8 +190,10 @@ class Algebra:
         fixed = {dim for dim in range(ndim) if left.is_position(dim)}, {dim for dim in range(ndim) if right.is_position(dim)}
         left = self.pin(left, fixed[1], "meets positions")
         right = self.pin(right, fixed[0], "meets positions")
-        residual = mode == "add" and not left.owned and not right.owned
-        join = partial(self._join, residual=residual, owned=(left.owned, right.owned), stay=stay)
+        sums = None
+        if mode != "multiply" and not left.owned and not right.owned:
+            sums = self.elements.residual if mode == "add" else self.elements.tied
+        join = partial(self._join, sums=sums, owned=(left.owned, right.owned), stay=stay)
         frames = self._join_all(left.frames, right.frames, join)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
@@ -212,7 +216,7 @@ class Algebra:
             frames += [] if new is None else [new]
         return frames
 
-    def _join(self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool) -> _Joined:
+    def _join(self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
         if torch.equal(left, right):
             return left, None, []
@@ -223,7 +227,7 @@ class Algebra:
         e, f = element_of(big).flatten(), element_of(small).flatten()
         to_right, to_left = _is_function(e, f), _is_function(f, e)
         if to_right and to_left:
-            return self._join_evenly(left, right, residual=residual, owned=owned, stay=stay)
+            return self._join_evenly(left, right, sums=sums, owned=owned, stay=stay)
         if to_right or to_left:
             fine, coarse = (big, small) if to_right else (small, big)
             if owned[0 if to_right else 1] and a == b:
@@ -254,20 +258,20 @@ class Algebra:
         part = self._derive(outer, spans(inner))
         again: list[Tensor] = []
         if part is not None:
-            *_, again = self._join(part, inner, residual=False, owned=(False, False), stay=False)
+            *_, again = self._join(part, inner, sums=None, owned=(False, False), stay=False)
         if part is None or again:
             return None, None, self._separate(left, right, set(spans(inner)))
         return (left, None, []) if outer is left else (None, right, [])
 
     def _join_evenly(
-        self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool
+        self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
     ) -> _Joined:
         """Two frames whose neurons pair one by one."""
         big, small = torch.broadcast_tensors(left, right)
         self._compare_places(big, small)
-        if residual:
+        if sums is not None:
             older, younger = sorted((left, right), key=lambda frame: self.elements.births(element_of(frame)))
-            self._add(older, younger)
+            sums.append(_pairs_of(older, younger))
             return (left, None, []) if stay or younger is left else (None, right, [])
         self.tie(element_of(big), element_of(small))
         self._place(big, small, owned)
@@ -279,7 +283,7 @@ class Algebra:
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
             return (None if first is None else left), (None if second is None else right), []
-        *_, again = self._join(first, second, residual=False, owned=(False, False), stay=False)
+        *_, again = self._join(first, second, sums=None, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))
         return left, right, []
@@ -291,10 +295,6 @@ class Algebra:
             outer = [dim for dim in spans(frame) if dim not in dims]
             parts.append(self._derive(frame, outer, rigid=True, why="meets another order"))
         return [part for part in parts if part is not None]
-
-    def _add(self, older: Tensor, younger: Tensor) -> None:
-        old, new = torch.broadcast_tensors(element_of(older), element_of(younger))
-        self.elements.residual.append(_distinct_pairs(old.flatten(), new.flatten()))
 
     def _compare_places(self, left: Tensor, right: Tensor) -> None:
         """Neurons whose places are paired differently by two frames are not interchangeable."""
@@ -378,6 +378,12 @@ class Algebra:
         differ = child != parent
         if differ.any():
             self.elements.relations.append(Relation(child[differ], parent[differ], rigid))
+
+
+def _pairs_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The neurons of two frames at the same index."""
+    first, second = torch.broadcast_tensors(element_of(left), element_of(right))
+    return _distinct_pairs(first.flatten(), second.flatten())
 
 
 def _distinct_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

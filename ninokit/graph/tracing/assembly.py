@@ -110,14 +110,15 @@ class _Assembly:
     def structure(self) -> None:
         """What is added to what, and which neurons belong to which heads."""
         joined: set[tuple[int, int]] = set()
+        chains = _Chains()
         for old, new in self._elements.residual:
             for source, target, a, b in self._pairs(old.numpy(), new.numpy()):
-                if source != target and {(source, target), (target, source)}.isdisjoint(joined) and np.array_equal(a, b):
-                    joined.add((source, target))
-                    ends = self._groups[source], self._groups[target]
-                    self.blocks.append(Edges(EdgeKind.RESIDUAL, *ends, groups=ends[0].size))
-                elif source != target and not np.array_equal(a, b):
-                    self._dense_tie(source, target, joined)
+                self._sum(source, target, joined, in_order=np.array_equal(a, b))
+                chains.join(source, target)
+        for old, new in self._elements.tied:  # what sums tie already needs no more edges
+            for source, target, a, b in self._pairs(old.numpy(), new.numpy()):
+                if chains.join(source, target):
+                    self._sum(source, target, joined, in_order=np.array_equal(a, b))
         for relation in self._elements.relations:
             for inner, outer, a, b in self._pairs(relation.child.numpy(), relation.parent.numpy()):
                 if inner != outer and (inner, outer) not in joined:
@@ -129,11 +130,12 @@ class _Assembly:
         names = {group.name for block in self.blocks for group in (block.src, block.dst)}
         return [group for group in self.neurons if group.name in names]
 
-    def _dense_tie(self, source: int, target: int, joined: set[tuple[int, int]]) -> None:
-        """Groups added in another order keep their order, both; that they are joined is shown."""
-        if (source, target) not in joined:
+    def _sum(self, source: int, target: int, joined: set[tuple[int, int]], *, in_order: bool) -> None:
+        """Neurons added to others. Groups that meet in another order both keep theirs; it is shown that they meet."""
+        if source != target and {(source, target), (target, source)}.isdisjoint(joined):
             joined.add((source, target))
-            self.blocks.append(Edges(EdgeKind.RESIDUAL, self._groups[source], self._groups[target]))
+            ends = self._groups[source], self._groups[target]
+            self.blocks.append(Edges(EdgeKind.RESIDUAL, *ends, groups=ends[0].size if in_order else 1))
 
     def _belong(self, inner: int, outer: int, a: Ints, b: Ints) -> None:
         child, parent = self._groups[inner], self._groups[outer]
@@ -278,6 +280,26 @@ class _Assembly:
         for start in range(0, view.taps[1], MAX_TAPS):
             part = replace(view, taps=(start, min(start + MAX_TAPS, view.taps[1])))
             self.blocks.append(Edges(kind, src, dst, groups, layer.name, part, shared))
+
+
+class _Chains:
+    """Groups that sums join, directly or over others."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}
+
+    def join(self, first: int, second: int) -> bool:
+        """Join two groups; whether they were apart."""
+        a, b = self._end(first), self._end(second)
+        if a == b:
+            return False
+        self._next[a] = b
+        return True
+
+    def _end(self, group: int) -> int:
+        while group in self._next:
+            group = self._next[group]
+        return group
 
 
 @dataclass(frozen=True)

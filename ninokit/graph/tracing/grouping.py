@@ -127,7 +127,7 @@ class _Partition:
         self.occ_node = found.node[self.occ_element]
         self.occ_position = np.concatenate([np.arange(base.size) for base in bases])
         self.occ_place = self._ranks()
-        self.residual = [self._pairs(a.numpy(), b.numpy()) for a, b in elements.residual]
+        self.residual = [self._pairs(a.numpy(), b.numpy()) for a, b in (*elements.residual, *elements.tied)]
         self.related = [(self._pairs(r.child.numpy(), r.parent.numpy()), r.rigid) for r in elements.relations]
         rank = np.zeros(count, np.int64)
         rank[self.occ_element] = self.occ_place

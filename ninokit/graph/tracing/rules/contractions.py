@@ -55,7 +55,7 @@ def _contract(call: Call, left: Axes, right: Axes, usage: Usage) -> Axes:
         algebra.use(weight, usage)
         if _mark_contracted(call, weight, last):  # neurons of another layer, to which these are tied
             left, right = (replace(axes, data=True, parameters=frozenset()) for axes in (left, right))
-            return algebra.reduce(algebra.elementwise([left, right], "add"), [last])
+            return algebra.reduce(algebra.elementwise([left, right], "tie"), [last])
         algebra.produce(weight.with_frames([frame for frame in weight.frames if frame.shape[last] == 1]))
     product = algebra.reduce(algebra.elementwise([left, right]), [last])
     return product if weighted or left.owned else _attend(call, product, left, right)
