@@ -32,7 +32,8 @@ def _usage(indices: Axes) -> Usage:
 
 def _place_columns(table: Axes, indices: Axes, call: Call) -> Axes:
     lead = len(indices.shape)
-    frames = [frame.reshape([1] * lead + list(frame.shape[1:])) for frame in table.frames]
+    frames = [frame.unsqueeze(lead) for frame in indices.frames]
+    frames += [frame.reshape([1] * lead + list(frame.shape[1:])) for frame in table.frames]
     alike = (*indices.alike, *table.alike[1:])
     return Axes(tuple(call.shape), (), alike).with_frames(frames)
 
