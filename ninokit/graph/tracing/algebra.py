@@ -212,16 +212,22 @@ class Algebra:
         sums = None
         if mode != "multiply" and not left.owned and not right.owned:
             sums = self.elements.residual if mode == "add" else self.elements.tied
-        frames = self._join_all(left.frames, right.frames, sums, (left.owned, right.owned), stay=stay)
+        frames, separated = self._join_all(left.frames, right.frames, sums, (left.owned, right.owned), stay=stay)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
         attention = {"paired": left.paired or right.paired, "attends": left.attends or right.attends}
-        return Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
+        made = Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
+        return self.pin(made, separated, "meets another order")
 
     def _join_all(
         self, left: Sequence[Tensor], right: Sequence[Tensor], sums: _Pairs | None, owned: tuple[bool, bool], *, stay: bool
-    ) -> list[Tensor]:
-        """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
+    ) -> tuple[list[Tensor], set[int]]:
+        """Frames of two tensors, each of one met with each of the other that spans a dimension of it.
+
+        Returns:
+            What is left of them, and the dimensions along which orders met of which nothing is left.
+        """
+        separated: set[int] = set()
         shared = [frame for frame in left if _is_among(frame, right)]
         met = [_Met(frame, _LEFT, owned[0]) for frame in left if not _is_among(frame, right)]
         waiting = [_Met(frame, _RIGHT, owned[1]) for frame in right if not _is_among(frame, left)]
@@ -239,12 +245,14 @@ class Algebra:
                 if kept[0] is one.frame and kept[1] is other.frame:
                     continue  # they have something in common, and are two still
                 met.remove(known)
+                if kept == [None, None]:
+                    separated |= set(spans(one.frame)) & set(spans(other.frame))
                 waiting += [_Met(frame, one.of | other.of, all(ends)) for frame in kept if frame is not None]
                 waiting += [_Met(frame, frozenset({object()}), owned=False) for frame in again]
                 break
             else:
                 met.append(new)
-        return [one.frame for one in met]
+        return [one.frame for one in met], separated
 
     def _join(self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
@@ -312,7 +320,7 @@ class Algebra:
         common = [dim for dim in spans(left) if dim in spans(right)]
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
-            return (None if first is None else left), (None if second is None else right), []
+            return None, None, self._separate(left, right, set(common))
         *_, again = self._join(first, second, sums=None, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))

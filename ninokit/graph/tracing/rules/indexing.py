@@ -76,12 +76,14 @@ def _index_select(call: Call) -> Axes:
 def _ordered(call: Call) -> Axes:
     """``cumsum`` and others that go through a dimension in order."""
     axes = call.axes(0)
-    return call.algebra.pin(axes, call.dims(1, len(axes.shape))[:1], "order counts")
+    dims = call.dims(1, len(axes.shape))[:1]
+    return call.algebra.pin(axes, dims, "order counts").differ(dims)
 
 
 def _triangle(call: Call) -> Axes:
     axes = call.axes(0)
-    return call.algebra.pin(axes, [len(axes.shape) - 2, len(axes.shape) - 1], "order counts")
+    dims = [len(axes.shape) - 2, len(axes.shape) - 1]
+    return call.algebra.pin(axes, dims, "order counts").differ(dims)
 
 
 INDEXING: Mapping[str, Rule] = {
