@@ -187,7 +187,10 @@ class Algebra:
             for axes in (left, right):
                 self.use(axes, usage)
         ndim = len(left.shape)
-        fixed = {dim for dim in range(ndim) if left.is_position(dim)}, {dim for dim in range(ndim) if right.is_position(dim)}
+        fixed = (
+            {dim for dim in range(ndim) if left.is_position(dim)},
+            {dim for dim in range(ndim) if right.is_position(dim)},
+        )
         left = self.pin(left, fixed[1], "meets positions")
         right = self.pin(right, fixed[0], "meets positions")
         sums = None
@@ -197,8 +200,9 @@ class Algebra:
         frames = self._join_all(left.frames, right.frames, join)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
-        attention = {"paired": left.paired or right.paired, "attends": left.attends or right.attends}
-        return Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
+        paired, attends = left.paired or right.paired, left.attends or right.attends
+        met = Axes(shape, (), alike, paired=paired, attends=attends)
+        return met.from_tensors([left, right]).with_frames(frames)
 
     def _join_all(self, left: Sequence[Tensor], right: Sequence[Tensor], join: Callable[..., _Joined]) -> list[Tensor]:
         """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
@@ -216,7 +220,9 @@ class Algebra:
             frames += [] if new is None else [new]
         return frames
 
-    def _join(self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool) -> _Joined:
+    def _join(
+        self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
+    ) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
         if torch.equal(left, right):
             return left, None, []
@@ -228,18 +234,31 @@ class Algebra:
         to_right, to_left = _is_function(e, f), _is_function(f, e)
         if to_right and to_left:
             return self._join_evenly(left, right, sums=sums, owned=owned, stay=stay)
-        if to_right or to_left:
-            fine, coarse = (big, small) if to_right else (small, big)
-            if owned[0 if to_right else 1] and a == b:
-                self.tie(e, f)
-                self._place(big, small, owned)
-                return (None, right, []) if to_right else (left, None, [])
-            if _in_runs(element_of(fine).flatten(), element_of(coarse).flatten()):
-                self._belong(fine, coarse)
-                return (left, None, []) if to_right else (None, right, [])
+        joined: _Joined | None = None
+        if to_right:
+            joined = self._join_finer(left, right, weight=owned[0] and a == b)
+        elif to_left:
+            turned = self._join_finer(right, left, weight=owned[1] and a == b)
+            joined = turned and (turned[1], turned[0], turned[2])
         elif a != b:
-            return self._join_inside(left, right)
-        return None, None, self._separate(left, right, a & b)
+            joined = self._join_inside(left, right)
+        return joined or (None, None, self._separate(left, right, a & b))
+
+    def _join_finer(self, fine: Tensor, coarse: Tensor, *, weight: bool) -> _Joined | None:
+        """A frame several of whose neurons stand where another has one: these belong to it.
+
+        A weight reads one neuron at several places; then they are that neuron. None if the neurons that would belong
+        to one are not in a row.
+        """
+        big, small = torch.broadcast_tensors(fine, coarse)
+        if weight:
+            self.tie(element_of(big), element_of(small))
+            self._place(big, small, (True, False))
+            return None, coarse, []
+        if not _in_runs(element_of(big).flatten(), element_of(small).flatten()):
+            return None
+        self._belong(big, small)
+        return fine, None, []
 
     def _belong(self, fine: Tensor, coarse: Tensor) -> None:
         """The neurons of one frame belong to those of another, at whose places they stand in their order."""
