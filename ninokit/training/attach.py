@@ -20,6 +20,7 @@ from ninokit.plugins import registry
 from ninokit.training.batchnorm import Recalibration
 from ninokit.training.history import StateHistory
 from ninokit.training.horizons import published_horizons
+from ninokit.training.lookahead import run_step_hooks
 from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
 
@@ -130,6 +131,7 @@ def attach(
         graph = encode(model, example_inputs, architecture=architecture)
     parameters = _parameters(optimizer, model, graph)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
+    run_step_hooks(optimizer)
     recalibration = Recalibration(model, recalibrate_batchnorm)
     return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan, recalibration)
 

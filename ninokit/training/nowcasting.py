@@ -19,6 +19,7 @@ from ninokit.plugins import registry
 from ninokit.training.batchnorm import Recalibration
 from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory, holds_all_bits
+from ninokit.training.lookahead import restart_slow_weights, state_owner
 from ninokit.training.plan import NowcastPlan
 from ninokit.training.rollback import Rollback
 
@@ -58,11 +59,12 @@ class Nowcasting:
         self._plan = plan
         self._history = history
         self._recalibration = recalibration
+        owner = state_owner(optimizer)
         self._hooks = [
             optimizer.register_step_post_hook(self._after_step),
-            optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._take_saved),
-            optimizer.register_load_state_dict_post_hook(self._load),
+            owner.register_state_dict_post_hook(self._save),
+            owner.register_load_state_dict_pre_hook(self._take_saved),
+            owner.register_load_state_dict_post_hook(self._load),
         ]
         self._saved: Any = None  # taken from a state that the optimizer is loading
 
@@ -114,6 +116,7 @@ class Nowcasting:
             _log.warning("step %d: nowcast refused, the weights stay: %s", self.steps, reason)
         else:
             _log.info("step %d: nowcast of horizon %d in %.3f s", self.steps, horizon, event.seconds)
+            restart_slow_weights(self._optimizer, [self._parameters[name] for name in self._trained()])
             self._recalibration.start()
         registry().notify(event)
 
