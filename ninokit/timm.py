@@ -1,6 +1,6 @@
 """timm's models and optimizers with nowcasting, each in one line.
 
-    import ninokit.timm
+import ninokit.timm
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def create_optimizer_v2(
     model: nn.Module | None = None,
     **settings: Any,
 ) -> torch.optim.Optimizer:
-    """timm's function of this name, and nowcasting attached to what it returns.
+    """The function of this name in timm, and nowcasting attached to what it returns.
 
     Args:
         model_or_params: the network, or its parameters or parameter groups; then `model` is needed too.

@@ -46,7 +46,7 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
 
 
 def examples() -> list[tuple[nn.Module, Any]]:
-    """timm's own test networks, on images smaller than their configuration's.
+    """The test networks of timm, on images smaller than their configuration's.
 
     Returns:
         Models, each with inputs.

@@ -59,18 +59,18 @@ def input_size(model: nn.Module) -> tuple[int, int, int]:
     """
     config, traits = _mapping(model, "pretrained_cfg") or _mapping(model, "default_cfg"), _mapping(model, "_traits")
     if not config and not type(model).__module__.startswith("timm.models."):
-        raise UnsupportedModelError(f"{type(model).__name__} has no pretrained_cfg with its input size; pass inputs")
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no pretrained_cfg with its input size; pass example_inputs"
+        )
     published = tuple(config.get("input_size") or _DEFAULT)
     return _channels(model, {**config, **traits}, published[0]), *(_pixels(model, traits) or published[-2:])
 
 
 def _pixels(model: nn.Module, traits: Mapping[str, Any]) -> tuple[int, int] | None:
     """H and W where the network tells them."""
-    for size in (getattr(getattr(model, "patch_embed", None), "img_size", None), traits.get("img_size")):
-        if size is not None:
-            return _pair(size)
-    size = getattr(model, "img_size", None)
-    return None if size is None else _pair(size)
+    embedding = getattr(model, "patch_embed", None)
+    told = (getattr(embedding, "img_size", None), traits.get("img_size"), getattr(model, "img_size", None))
+    return next((_pair(size) for size in told if size is not None), None)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -97,8 +97,8 @@ def _stem_channels(model: nn.Module, config: Mapping[str, Any]) -> int | None:
 
 
 def _folds_pixels(read: int, declared: int) -> bool:
-    """Whether squares of n by n pixels, n above 1, make the channels that a stem reads."""
-    return read > declared and read % declared == 0 and math.isqrt(read // declared) ** 2 == read // declared
+    """Whether squares of n by n pixels make the channels that a stem reads."""
+    return read % declared == 0 and math.isqrt(read // declared) ** 2 == read // declared
 
 
 def _mapping(model: nn.Module, attribute: str) -> Mapping[str, Any]:
