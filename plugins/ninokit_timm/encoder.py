@@ -9,6 +9,7 @@ from torch import nn
 
 from ninokit._optional import require
 from ninokit.graph import NeuralGraph
+from ninokit.graph.tracing import trace
 from ninokit_timm.inputs import example_batch
 
 __all__ = ["encode", "examples", "matches"]
@@ -40,8 +41,6 @@ def encode(model: nn.Module, example_inputs: Any = None) -> NeuralGraph:
     Raises:
         UnsupportedModelError: with the reason, if the size is not known or the tracer declines.
     """
-    from ninokit.graph import trace
-
     return trace(model, example_batch(model) if example_inputs is None else example_inputs)
 
 

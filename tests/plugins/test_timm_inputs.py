@@ -154,7 +154,7 @@ class TestEncode:
             calls.append((model, example_inputs))
             return "graph"
 
-        monkeypatch.setattr(ninokit.graph, "trace", trace, raising=False)
+        monkeypatch.setattr(ninokit_timm.encoder, "trace", trace)
         return calls
 
     def test_the_tracer_gets_images_of_the_right_size(self, traced):
