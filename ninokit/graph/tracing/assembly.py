@@ -12,12 +12,12 @@ from ninokit.graph.builder import MAX_TAPS
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.lattice import Axis, Digit
 from ninokit.graph.structure import Edges, NeuralGraph, Neurons, SharedEnd
-from ninokit.graph.tracing.elements import Elements
+from ninokit.graph.tracing.elements import Base, Elements
 from ninokit.graph.tracing.grouping import Grouping, Series, common_slices, digits_of, paired_groups
 from ninokit.graph.tracing.neurons import Ints, Layer, Neurality
 from ninokit.graph.views import View
 
-__all__ = ["assemble"]
+__all__ = ["UnevenError", "assemble"]
 
 
 def assemble(
@@ -39,12 +39,27 @@ def assemble(
 
     assembly = _Assembly(found, made, elements)
     for layer in found.layers:
-        assembly.add(layer)
+        try:
+            assembly.add(layer)
+        except GraphError as error:
+            raise UnevenError(layer.name) from error
     assembly.structure()
     kept = assembly.connected()
     roles = {name: role for name, role in assembly.roles.items() if name in {group.name for group in kept}}
     sizes = {name: torch.Size(shape) for name, shape in shapes.items()}
     return NeuralGraph(tuple(kept), tuple(assembly.blocks), sizes, roles=roles, left_out=tuple(left_out))
+
+
+class UnevenError(Exception):
+    """A parameter numbers groups in a way that no view can read.
+
+    Args:
+        parameter: its name.
+    """
+
+    def __init__(self, parameter: str) -> None:
+        super().__init__(parameter)
+        self.parameter = parameter
 
 
 @dataclass(frozen=True)
@@ -81,14 +96,13 @@ class _Assembly:
         if layer.src is not None and layer.dst is not None and max(layer.src.slices, layer.dst.slices) > 1:
             self._add_sliced(layer)
             return
-        targets = list(self._sides(layer.dst, layer, taps=False)) if layer.dst is not None else [self._single(layer.name)]
+        targets = [self._single(layer.name)] if layer.dst is None else list(self._sides(layer.dst, taps=False))
         for target in targets:
-            sources = [self._extra(layer, target, len(targets) > 1)]
-            if layer.src is not None:
-                sources = list(self._sides(layer.src, layer, taps=True))
-            elif layer.rows:
-                sources = [self._rows(layer, target, len(targets) > 1)]
-            for source in sources:
+            if layer.src is None:
+                make = self._rows if layer.rows else self._extra
+                self._join(layer, target, make(layer, target, several=len(targets) > 1))
+                continue
+            for source in self._sides(layer.src, taps=True):
                 self._join(layer, target, source)
 
     def structure(self) -> None:
@@ -174,23 +188,21 @@ class _Assembly:
     def _single(self, name: str) -> _Side:
         return _Side(self._neurons(f"{name}(out)", 1), 0, ())
 
-    def _extra(self, layer: Layer, target: _Side, several: bool) -> _Side:
-        if layer.src is not None or layer.rows:
-            return target  # not used
+    def _extra(self, layer: Layer, target: _Side, *, several: bool) -> _Side:
         name = f"{layer.name}[{target.neurons.name}]" if several else layer.name
         return _Side(self._neurons(name, 1), 0, ())
 
-    def _rows(self, layer: Layer, target: _Side, several: bool) -> _Side:
+    def _rows(self, layer: Layer, target: _Side, *, several: bool) -> _Side:
         size = int(np.prod([layer.shape[dim] for dim in layer.rows]))
         name = f"{layer.name}[rows of {target.neurons.name}]" if several else f"{layer.name}[rows]"
         return _Side(self._neurons(name, size, size), 0, ())
 
     # Blocks of parameters.
 
-    def _sides(self, base: object, layer: Layer, *, taps: bool) -> Iterator[_Side]:
+    def _sides(self, base: Base, *, taps: bool) -> Iterator[_Side]:
         """The groups along a dimension, several places of one as taps where they are evenly spaced."""
         by_group: dict[int, list[Series]] = {}
-        for number, series in self._made.series.get(base.start, []):  # type: ignore[attr-defined]
+        for number, series in self._made.series.get(base.start, []):
             by_group.setdefault(number, []).append(series)
         for number, several in by_group.items():
             merged = _merge(several) if taps and len(several) > 1 else None
@@ -203,7 +215,8 @@ class _Assembly:
 
     def _join(self, layer: Layer, target: _Side, source: _Side) -> None:
         two = [side for side in (target, source) if len(side.digits) > 1]
-        groups, shared = 1, None
+        groups = 1
+        shared: SharedEnd | None = None
         if two:
             groups = two[0].digits[0][0]
             shared = "src" if two[0] is target else "dst"
@@ -217,7 +230,7 @@ class _Assembly:
                 axes.append(Axis(0, (Digit("src", size),)))
             else:
                 axes.append(Axis(0, (Digit("tap" if size > 1 else "1", size),)))
-        self._block(layer, target.neurons, source.neurons, axes, groups, shared)  # type: ignore[arg-type]
+        self._block(layer, target.neurons, source.neurons, axes, groups, shared)
 
     def _add_sliced(self, layer: Layer) -> None:
         """A weight whose slices join slices of the channels."""
@@ -229,10 +242,10 @@ class _Assembly:
             first = _in_slices(row.positions, rows.size // slices)
             for other, column in self._made.series.get(columns.start, []):
                 second = _in_slices(column.positions, columns.size // slices)
-                if first.numbers != second.numbers:
-                    if set(first.numbers) & set(second.numbers):
-                        raise GraphError(f"{layer.name}: its slices are cut unevenly")
+                if set(first.numbers).isdisjoint(second.numbers):
                     continue
+                if first.numbers != second.numbers:
+                    raise GraphError(f"{layer.name}: its slices are cut unevenly")
                 axes = [_slice_axis(first, row_label, rows.size // slices), _offset_axis(second, column_label)]
                 axes += [Axis(0, (Digit("tap" if size > 1 else "1", size),)) for size in layer.shape[2:]]
                 ends = {row_label: self._groups[one], column_label: self._groups[other]}
@@ -245,7 +258,7 @@ class _Assembly:
         if kind is EdgeKind.KEY:  # keys lead from the queries that they are paired with back to what they read
             dst, src = src, dst
             axes = [_swapped(axis) for axis in axes]
-            shared = {"src": "dst", "dst": "src", None: None}[shared]  # type: ignore[assignment]
+            shared = "dst" if shared == "src" else "src" if shared == "dst" else None
         view = View.of(layer.shape, axes)
         for start in range(0, view.taps[1], MAX_TAPS):
             part = replace(view, taps=(start, min(start + MAX_TAPS, view.taps[1])))

@@ -9,7 +9,7 @@ read; one that is not is cut.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -195,7 +195,7 @@ class _Partition:
                 np.add.at(colour, side.nodes, mix(whole, 16 + n + 8 * salt)[:, None].repeat(side.nodes.shape[1], 1))
         self.colour = colour
 
-    def split(self, parts: list[Ints]) -> None:
+    def split(self, parts: Iterable[Ints]) -> None:
         """Tell the parts of a group apart."""
         for number, nodes in enumerate(parts):
             with np.errstate(over="ignore"):
@@ -228,12 +228,13 @@ class _Partition:
             yield int(group[part[0]]), Series(base, int(self.occ_place[part[0]]), self.occ_position[part])
 
 
-def find_groups(found: Neurality, elements: Elements) -> Grouping:
+def find_groups(found: Neurality, elements: Elements, uneven: Collection[str] = ()) -> Grouping:
     """The groups of the graph.
 
     Args:
         found: the neurons.
         elements: what is known of them.
+        uneven: parameters whose neurons become groups of one each.
 
     Returns:
         Groups that every dimension numbers by arithmetic progressions, or by two nested ones.
@@ -242,6 +243,9 @@ def find_groups(found: Neurality, elements: Elements) -> Grouping:
     if not bases:
         return Grouping([], np.full(elements.count, -1), np.zeros(elements.count, np.int64))
     partition = _Partition(found, elements, bases)
+    for base in bases:
+        if base.parameter in uneven:
+            partition.split(np.unique(found.node[base.start : base.start + base.size])[:, None])
     while True:
         partition.refine()
         made = partition.grouping()

@@ -11,23 +11,33 @@ from torch import Tensor, nn
 __all__ = ["meta_copy"]
 
 
-def meta_copy(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> tuple[nn.Module, list[Tensor]]:
     """A network on the meta device, in evaluation mode, whose tensors have shapes but no numbers.
 
     Args:
         model: any module; it is left as it is, and none of its tensors is copied.
 
     Returns:
-        The copy. Buffers all of whose numbers are equal, such as the zeros in place of a bias, stay as they are.
+        The copy, and those of its constant tensors (what is no parameter, and not saved with the network) all of whose
+        numbers are equal, such as zeros in the place of a bias.
     """
     memo: dict[int, Any] = {}
+    alike = []
     for module in model.modules():
+        saved = [value for name, value in module._buffers.items() if name not in module._non_persistent_buffers_set]
+        kept = {id(value) for value in (*module._parameters.values(), *saved)}
         for value in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
             if isinstance(value, Tensor) and id(value) not in memo:
                 memo[id(value)] = _empty(value)
-    return copy.deepcopy(model, memo).eval()
+                if id(value) not in kept and _is_alike(value):
+                    alike.append(memo[id(value)])
+    return copy.deepcopy(model, memo).eval(), alike
 
 
 def _empty(tensor: Tensor) -> Tensor:
     made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
+
+
+def _is_alike(tensor: Tensor) -> bool:
+    return not tensor.is_meta and tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())

@@ -86,6 +86,7 @@ def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality
         Neurons, and the parameters that join them.
     """
     node = _components(elements.count, [(a.numpy(), b.numpy()) for a, b in elements.same])
+    node = _merge_parents(elements, node)
     is_fixed = np.zeros(elements.count, bool)
     for found, _ in elements.fixed:
         is_fixed[node[found.numpy()]] = True
@@ -123,6 +124,24 @@ def _components(count: int, pairs: list[tuple[Ints, Ints]]) -> Ints:
         label = label[label]
         if np.array_equal(before, label):
             return label
+
+
+def _merge_parents(elements: Elements, node: Ints) -> Ints:
+    """Heads found twice, by two operators, are the same if the same neurons belong to them."""
+    found: dict[tuple[bytes, bytes], Ints] = {}
+    pairs = []
+    for relation in elements.relations:
+        child, parent = node[relation.child.numpy()], node[relation.parent.numpy()]
+        order = np.argsort(child, kind="stable")
+        child, parent = child[order], parent[order]
+        _, first, number = np.unique(parent, return_index=True, return_inverse=True)
+        key = child.tobytes(), first[number].tobytes()
+        if key in found:
+            pairs.append((found[key], parent))
+        else:
+            found[key] = parent
+    known = np.arange(elements.count)
+    return _components(elements.count, [(known, node), *pairs])
 
 
 def _places(elements: Elements, node: Ints, is_fixed: npt.NDArray[np.bool_]) -> Ints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ class Recorder(TorchDispatchMode):
         parameters: the network's, by name; they number the neurons.
         rules: name of an operator → its rule.
         device: where tensors that the network makes elsewhere are brought to; None leaves them where they are.
+        alike: constants of the network all of whose numbers are equal.
 
     Attributes:
         elements: what has been found out.
@@ -37,7 +39,13 @@ class Recorder(TorchDispatchMode):
         unknown: names of operators without a rule, each with how often it ran.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], rules: Mapping[str, Rule], device: torch.device | None) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        rules: Mapping[str, Rule],
+        device: torch.device | None,
+        alike: Iterable[Tensor] = (),
+    ) -> None:
         super().__init__()
         self.elements = Elements()
         self.used: set[str] = set()
@@ -50,6 +58,8 @@ class Recorder(TorchDispatchMode):
         self._names = WeakIdKeyDictionary()
         for name, parameter in parameters.items():
             self._names[parameter] = name
+        for tensor in alike:
+            self.note(tensor, Axes.constant(tensor.shape, alike=True))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -71,7 +81,7 @@ class Recorder(TorchDispatchMode):
         known = self._axes.get(tensor)
         if known is None:
             name = self._names.get(tensor)
-            known = self._start(name, tensor) if name is not None else _constant(tensor)
+            known = self._start(name, tensor) if name is not None else Axes.constant(tensor.shape)
             self.note(tensor, known)
         return known
 
@@ -106,12 +116,7 @@ class Recorder(TorchDispatchMode):
 
     def _follow(self, name: str, call: Call, before: list[Axes]) -> None:
         outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
-        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
-        if rule is None:
-            found = self._give_up(name, before, outputs)
-        else:
-            axes = rule(call)
-            found = [axes] if isinstance(axes, Axes) else list(axes)
+        found = self._apply(name, call) or self._give_up(name, before, outputs)
         for output, axes in zip(outputs, found, strict=False):
             result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
             if call.in_place:
@@ -119,7 +124,20 @@ class Recorder(TorchDispatchMode):
             self.note(output, result)
             self._remember(output)
 
-    def _give_up(self, name: str, before: Iterable[Axes], outputs: Iterable[Tensor]) -> list[Axes]:
+    def _apply(self, name: str, call: Call) -> list[Axes | None] | None:
+        """What the rule of an operator says; None if there is no rule, or it fails."""
+        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
+        if rule is None:
+            return None
+        try:
+            axes = rule(call)
+        except Exception as error:
+            shapes = [tuple(tensor.shape) for tensor in call.tensors]
+            _log.warning("the rule of %s failed on shapes %s: %s: %s", name, shapes, type(error).__name__, error)
+            return None
+        return [axes] if isinstance(axes, Axes) else list(axes)
+
+    def _give_up(self, name: str, before: Iterable[Axes], outputs: Iterable[Tensor]) -> list[Axes | None]:
         """Without a rule the order of all that goes in is fixed."""
         touched = [axes for axes in before if axes.frames]
         if touched:
@@ -131,8 +149,6 @@ class Recorder(TorchDispatchMode):
         return [Axes.constant(output.shape) for output in outputs]
 
     def _remember(self, tensor: Tensor) -> None:
-        import weakref
-
         self._memory.setdefault(tensor.untyped_storage()._cdata, []).append(weakref.ref(tensor))
 
     def _overwrite(self, target: Tensor, axes: Axes) -> None:
@@ -151,11 +167,6 @@ class Recorder(TorchDispatchMode):
                 continue
             self._algebra.pin_all(known, "written into in part")
             self.note(other, Axes.constant(other.shape))
-
-
-def _constant(tensor: Tensor) -> Axes:
-    alike = not tensor.is_meta and tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
-    return Axes.constant(tensor.shape, alike=alike)
 
 
 def _by_position(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
