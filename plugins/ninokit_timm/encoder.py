@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from ninokit._optional import require
-from ninokit.graph import NeuralGraph
-from ninokit.graph.tracing import trace
+from ninokit.graph import NeuralGraph, trace
 from ninokit_timm.inputs import example_batch
 
 __all__ = ["encode", "examples", "matches"]

@@ -81,7 +81,7 @@ TIMM_RESNET = Task(
 
 TIMM_VIT = Task(
     name=_VIT,
-    description="FashionMNIST, timm's vision transformer of 4 layers and 117k parameters; needs data_root with FashionMNIST/raw",
+    description="FashionMNIST, timm's 4-layer ViT of 117k parameters; needs data_root with FashionMNIST/raw",
     build_model=build_vit,
     load_data=partial(_load, _VIT),
     batch_size=64,
