@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ninokit._optional import require
@@ -20,7 +21,8 @@ def build_resnet() -> nn.Module:
     """A ResNet of four basic blocks whose stem is small enough for 28 by 28 pixels.
 
     Returns:
-        timm's network from (B, 1, 28, 28) to (B, 10); its maps are of 14, 14, 7, 4 and 2 pixels a side.
+        timm's network from (B, 1, 28, 28) to (B, 10), with channels last in memory, which is faster; its maps are of
+        14, 14, 7, 4 and 2 pixels a side.
 
     Raises:
         DependencyError: timm is missing.
@@ -35,11 +37,11 @@ def build_resnet() -> nn.Module:
         stem_width=8,
     )
     network.maxpool = nn.Identity()
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def build_vit() -> nn.Module:
-    """A vision transformer of four layers for 28 by 28 pixels, in 16 patches.
+    """A vision transformer of three layers for 28 by 28 pixels, in 16 patches.
 
     Returns:
         timm's network from (B, 1, 28, 28) to (B, 10).
@@ -53,8 +55,8 @@ def build_vit() -> nn.Module:
         patch_size=7,
         in_chans=1,
         num_classes=10,
-        embed_dim=48,
-        depth=4,
+        embed_dim=32,
+        depth=3,
         num_heads=4,
     )
     return network
@@ -81,7 +83,7 @@ TIMM_RESNET = Task(
 
 TIMM_VIT = Task(
     name=_VIT,
-    description="FashionMNIST, timm's 4-layer ViT of 117k parameters; needs data_root with FashionMNIST/raw",
+    description="FashionMNIST, timm's 3-layer ViT of 41k parameters; needs data_root with FashionMNIST/raw",
     build_model=build_vit,
     load_data=partial(_load, _VIT),
     batch_size=64,

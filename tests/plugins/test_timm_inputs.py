@@ -13,6 +13,7 @@ from torch import nn
 import ninokit
 import ninokit_timm.encoder
 from ninokit.errors import UnsupportedModelError
+from ninokit.testing import conformance_checks
 from ninokit_timm.inputs import example_batch, input_size
 
 timm = pytest.importorskip("timm")
@@ -171,10 +172,21 @@ class TestEncode:
 
     def test_it_is_asked_before_the_families_that_decline(self):
         names = list(ninokit.architectures())
-        assert names.index("timm") < names.index("mlp") < names.index("cnn")
+        assert names.index("timm") < min(names.index("mlp"), names.index("cnn"), names.index("traced"))
 
 
 def test_the_examples_run_on_their_inputs():
     for model, inputs in ninokit_timm.encoder.examples():
         assert family().matches(model)
         assert tuple(model(inputs).shape) == (2, 4)
+
+
+def test_the_family_keeps_all_promises():
+    reports = conformance_checks("timm", min_share=0.99)
+    assert len(reports) == 4
+
+
+def test_large_networks_are_encoded_from_their_configuration():
+    model = made("vit_base_patch16_224", img_size=384)
+    graph = ninokit.encode(model)
+    assert graph.num_parameters == sum(parameter.numel() for parameter in model.parameters())
