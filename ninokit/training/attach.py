@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ninokit import nowcasters
 from ninokit.encoding import encode, unwrap
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
 from ninokit.training.history import StateHistory
@@ -146,14 +147,12 @@ def _check_types(optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | 
 
 
 def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
-    """The model's parameters by name, after a check that they are the graph's and the optimizer's."""
+    """The parameters to nowcast by name, after a check that they are the graph's and the optimizer's."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
-    if graph is not None and {n: tuple(p.shape) for n, p in parameters.items()} != {
-        name: tuple(shape) for name, shape in graph.parameters.items()
-    }:
-        raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
     optimized = optimized_ids(optimizer)
     shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
+    if graph is not None:
+        parameters = _without_left_out(parameters, graph)
     if not shared:
         raise ConfigError(
             "optimizer: none of its parameters is the model's; make it from this model's parameters, after moving "
@@ -163,3 +162,15 @@ def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | Non
     if others:
         _log.info("the optimizer has %d parameters that are not the model's; they are left alone", others)
     return parameters
+
+
+def _without_left_out(parameters: Mapping[str, Tensor], graph: NeuralGraph) -> dict[str, Tensor]:
+    """The model's parameters that are on the graph's edges."""
+    left_out = set(graph.left_out)
+    carried = {name: parameter for name, parameter in parameters.items() if name not in left_out}
+    described = {name: tuple(shape) for name, shape in graph.parameters.items()}
+    if not left_out <= parameters.keys() or {name: tuple(p.shape) for name, p in carried.items()} != described:
+        raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
+    if left_out:
+        _log.warning("not nowcast, as the network does not use them: %s", listed(graph.left_out))
+    return carried

@@ -11,6 +11,7 @@ from torch import nn
 
 from ninokit.errors import GraphError
 from ninokit.graph import EdgeKind, Edges, GraphBuilder, NeuralGraph, Neurons
+from ninokit.graph.lattice import Axis
 from ninokit.graph.views import View, make_view
 
 A, B = Neurons("a", 3), Neurons("b", 2)
@@ -98,8 +99,7 @@ def test_taps_covered_twice_and_left_out():
 def test_overlapping_windows_with_other_taps_are_not_mistaken_for_a_partition():
     # Numbers 2 and 3 of the six are read by both blocks, 4 and 5 by none.
     one = Neurons("one", 1)
-    factors = ((("tap", 4),),)
-    first, second = View(factors, ((0, 4),), (0, 4)), View(factors, ((2, 6),), (0, 2))
+    first, second = (View((Axis.split([("tap", 4)], start),), taps) for start, taps in [(0, (0, 4)), (2, (0, 2))])
     blocks = [Edges(EdgeKind.CONVOLUTION, one, one, 1, "k", view) for view in (first, second)]
     with refusal("k: covered twice, by the edges one → one and one → one; every number belongs on one edge"):
         NeuralGraph((one,), tuple(blocks), {"k": torch.Size((6,))})

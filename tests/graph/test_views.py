@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ninokit.errors import GraphError
+from ninokit.graph.lattice import Axis, Digit
 from ninokit.graph.views import View, make_view
 
 
@@ -214,5 +215,5 @@ def test_view_is_a_value():
     expected = {"group": 1, "dst": 2, "src": 3}
     view = make_view((2, 3), "dst src", expected=expected)
     assert view == make_view((2, 3), "dst src", expected=expected)
-    assert view == View(((("dst", 2),), (("src", 3),)), ((0, 2), (0, 3)), (0, 1))
+    assert view == View((Axis(0, (Digit("dst", 2, 1),)), Axis(0, (Digit("src", 3, 1),))), (0, 1))
     assert hash(view) == hash(make_view((2, 3), "dst src", expected=expected))
