@@ -159,6 +159,7 @@ class Twin:
             return self._run(self._inputs if inputs is None else inputs)
 
     def _run(self, inputs: Any) -> list[Tensor]:
+        self._model.train().eval()  # some modules keep what they have computed from parameters until they are trained
         devices = {p.device for p in self._parameters.values() if p.is_cuda}
         # Every run starts from the same state of the generators, should the network draw random numbers.
         with torch.random.fork_rng([device.index for device in devices]), _double_precision():
