@@ -91,9 +91,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     ),
     "efficientvit_msra": (
         "efficientvit_m0",
-        {"img_size": 64, "embed_dim": (16, 24, 32), "key_dim": (4, 4, 4), "depth": (1, 1, 2), "num_heads": (2, 3, 4)}
+        {"img_size": 128, "embed_dim": (16, 24, 32), "key_dim": (4, 4, 4), "depth": (1, 1, 2), "num_heads": (2, 3, 4)}
         | {"window_size": (2, 2, 2)},
-        64,
+        128,
     ),
     "eva": ("vit_tiny_patch16_dinov3_qkvb", VIT, 24),
     "fasternet": ("fasternet_t0", {"embed_dim": 8, "depths": (1, 1, 2, 1), "feature_dim": 40}, 64),
@@ -129,8 +129,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "lcnetv2": ("lcnetv2_small", {"scale": 0.125, "depths": (1, 1, 2, 1), "head_hidden_size": 40}, 64),
     "levit": (
         "levit_128s",
-        {"img_size": 64, "embed_dim": (16, 24, 32), "key_dim": 4, "num_heads": (2, 3, 4), "depth": (1, 1, 2)},
-        64,
+        {"img_size": 128, "embed_dim": (16, 24, 32), "key_dim": 4, "num_heads": (2, 3, 4), "depth": (1, 1, 2)},
+        128,
     ),
     "lowformer": (
         "lowformer_b0",
@@ -146,7 +146,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "mobilevit": ("mobilevit_xxs", {}, 64),
     "mvitv2": ("mvitv2_tiny", {"img_size": 64}, 64),
     "naflexvit": ("naflexvit_base_patch16_parfac_gap", VIT, 24),
-    "nasnet": ("nasnetalarge", {"stem_size": 16, "num_features": 96}, 64),
+    "nasnet": ("nasnetalarge", {"stem_size": 16, "num_features": 192}, 64),
     "nest": ("nest_tiny", {"img_size": 32, "patch_size": 2, "mlp_ratio": 1.0}, 32),
     "nextvit": ("nextvit_small", {"stem_chs": (8, 8, 12), "depths": (1, 2, 5, 2)}, 64),
     "nfnet": ("test_nfnet", {}, 64),
@@ -168,7 +168,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "repvit": ("repvit_m1", {"embed_dim": (8, 12, 16, 24), "depth": (1, 1, 2, 1)}, 64),
     "res2net": (
         "res2next50",
-        {"layers": (1, 1, 1, 1), "channels": (16, 24, 32, 40), "cardinality": 2, "stem_width": 8},
+        {"layers": (1, 1, 1, 1), "channels": (16, 24, 32, 40), "cardinality": 2, "base_width": 16} | {"stem_width": 8},
         64,
     ),
     "resnest": ("resnest14d", {"channels": (16, 24, 32, 40), "stem_width": 8}, 64),
