@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ninokit.graph.tracing.axes import Axes, code, element_of, place_of, spans
+from ninokit.graph.tracing.axes import Axes, code, dim_groups, element_of, place_of, spans
 from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
@@ -78,6 +78,25 @@ class Algebra:
             frames += [] if outer is None else [outer]
         return axes.with_frames(frames)
 
+    def reshape(self, axes: Axes, shape: Sequence[int]) -> Axes:
+        """View a tensor under another shape.
+
+        Where dimensions are merged, neurons of several frames may come to lie along one; of these one frame is kept,
+        and the order of the others is fixed along what it does not span.
+
+        Args:
+            axes: of the tensor.
+            shape: of as many numbers.
+
+        Returns:
+            The axes of the view.
+        """
+        frames = list(axes.frames)
+        for merged, _ in dim_groups(axes.shape, shape):
+            if len(merged) > 1 and len(frames) > 1:
+                frames = self._untangle(frames, set(merged))
+        return axes.with_frames(frames).reshape(shape)
+
     def pin_all(self, axes: Axes, why: str) -> None:
         """Fix the order along all dimensions of a tensor."""
         for frame in axes.frames:
@@ -85,7 +104,7 @@ class Algebra:
 
     def fix(self, frame: Tensor, why: str) -> None:
         """Fix the order of all neurons of a frame."""
-        self.elements.fixed.append((element_of(frame).unique(), why))
+        self.elements.fix(element_of(frame).unique(), why)
 
     def slices(self, axes: Axes, dims: Collection[int]) -> Axes:
         """Bind what lies along some dimensions, as a sum over them does that goes back to each of them.
@@ -199,6 +218,25 @@ class Algebra:
         if differ.any():
             self.elements.same.append((one[differ], other[differ]))
 
+    def _untangle(self, frames: Sequence[Tensor], dims: set[int]) -> list[Tensor]:
+        """Frames of which each two span the same of some dimensions, or one of them more than the other, or none."""
+        kept: list[Tensor] = []
+        for frame in sorted(frames, key=self._worth, reverse=True):
+            own = set(spans(frame)) & dims
+            others = [set(spans(other)) & dims for other in kept]
+            clashes = [other for other in others if own and other and not (own <= other or other <= own)]
+            extra = own - set[int]().union(*clashes) if clashes else set()
+            outer = [dim for dim in spans(frame) if dim not in extra]
+            pinned = self._derive(frame, outer, rigid=True, why="merged with other neurons") if extra else frame
+            kept += [] if pinned is None else [pinned]
+        return kept
+
+    def _worth(self, frame: Tensor) -> tuple[bool, bool, int]:
+        """Which of several frames is rather kept: neurons that may move, of parameters, and many."""
+        elements = element_of(frame)
+        numbered = any(base.parameter is not None for base in self.elements.bases_of(elements))
+        return not self.elements.is_fixed(elements), numbered, frame.numel()
+
     # How two tensors meet.
 
     def _meet(self, left: Axes, right: Axes, mode: Mode, usage: Usage | None, *, stay: bool) -> Axes:
@@ -206,7 +244,10 @@ class Algebra:
             for axes in (left, right):
                 self.use(axes, usage)
         ndim = len(left.shape)
-        fixed = {dim for dim in range(ndim) if left.is_position(dim)}, {dim for dim in range(ndim) if right.is_position(dim)}
+        fixed = (
+            {dim for dim in range(ndim) if left.is_position(dim)},
+            {dim for dim in range(ndim) if right.is_position(dim)},
+        )
         left = self.pin(left, fixed[1], "meets positions")
         right = self.pin(right, fixed[0], "meets positions")
         sums = None
@@ -215,12 +256,18 @@ class Algebra:
         frames, separated = self._join_all(left.frames, right.frames, sums, (left.owned, right.owned), stay=stay)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
-        attention = {"paired": left.paired or right.paired, "attends": left.attends or right.attends}
-        made = Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
-        return self.pin(made, separated, "meets another order")
+        paired, attends = left.paired or right.paired, left.attends or right.attends
+        met = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
+        return self.pin(met, separated, "meets another order")
 
     def _join_all(
-        self, left: Sequence[Tensor], right: Sequence[Tensor], sums: _Pairs | None, owned: tuple[bool, bool], *, stay: bool
+        self,
+        left: Sequence[Tensor],
+        right: Sequence[Tensor],
+        sums: _Pairs | None,
+        owned: tuple[bool, bool],
+        *,
+        stay: bool,
     ) -> tuple[list[Tensor], set[int]]:
         """Frames of two tensors, each of one met with each of the other that spans a dimension of it.
 
@@ -235,7 +282,7 @@ class Algebra:
         waiting += [_Met(frame, _LEFT | _RIGHT, all(owned)) for frame in shared]
         while waiting:
             new = waiting.pop()
-            for known in list(met):
+            for known in sorted(met, key=lambda one: one.frame.numel(), reverse=True):  # the rest belongs to these
                 if not known.meets(new):
                     continue
                 one, other = (new, known) if known.of == _RIGHT or new.of == _LEFT else (known, new)
@@ -254,7 +301,9 @@ class Algebra:
                 met.append(new)
         return [one.frame for one in met], separated
 
-    def _join(self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool) -> _Joined:
+    def _join(
+        self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
+    ) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
         if torch.equal(left, right):
             return left, None, []
@@ -266,18 +315,31 @@ class Algebra:
         to_right, to_left = _is_function(e, f), _is_function(f, e)
         if to_right and to_left:
             return self._join_evenly(left, right, sums=sums, owned=owned, stay=stay)
-        if to_right or to_left:
-            fine, coarse = (big, small) if to_right else (small, big)
-            if owned[0 if to_right else 1] and a == b:
-                self.tie(e, f)
-                self._place(big, small, owned)
-                return (None, right, []) if to_right else (left, None, [])
-            if _in_runs(element_of(fine).flatten(), element_of(coarse).flatten()):
-                self._belong(fine, coarse)
-                return (left, None, []) if to_right else (None, right, [])
+        joined: _Joined | None = None
+        if to_right:
+            joined = self._join_finer(left, right, weight=owned[0] and a == b)
+        elif to_left:
+            turned = self._join_finer(right, left, weight=owned[1] and a == b)
+            joined = turned and (turned[1], turned[0], turned[2])
         elif a != b:
-            return self._join_inside(left, right)
-        return None, None, self._separate(left, right, a & b)
+            joined = self._join_inside(left, right)
+        return joined or (None, None, self._separate(left, right, a & b))
+
+    def _join_finer(self, fine: Tensor, coarse: Tensor, *, weight: bool) -> _Joined | None:
+        """A frame several of whose neurons stand where another has one: these belong to it.
+
+        A weight reads one neuron at several places; then they are that neuron. None if the neurons that would belong
+        to one are not in a row.
+        """
+        big, small = torch.broadcast_tensors(fine, coarse)
+        if weight:
+            self.tie(element_of(big), element_of(small))
+            self._place(big, small, (True, False))
+            return None, coarse, []
+        if not _in_runs(element_of(big).flatten(), element_of(small).flatten()):
+            return None
+        self._belong(big, small)
+        return fine, None, []
 
     def _belong(self, fine: Tensor, coarse: Tensor) -> None:
         """The neurons of one frame belong to those of another, at whose places they stand in their order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ def assemble(
     made: Grouping,
     elements: Elements,
     left_out: Sequence[str],
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     apart: Collection[str] = (),
 ) -> NeuralGraph:
     """The neural graph.
@@ -102,7 +102,7 @@ class _Assembly:
     def add(self, layer: Layer) -> None:
         """The blocks of a parameter."""
         if layer.src is not None and layer.dst is not None and max(layer.src.slices, layer.dst.slices) > 1:
-            self._add_sliced(layer)
+            self._add_sliced(layer, layer.src, layer.dst)
             return
         targets = list(self._targets(layer))
         for target in targets:
@@ -249,11 +249,11 @@ class _Assembly:
                 axes.append(Axis(0, (Digit("tap" if size > 1 else "1", size),)))
         self._block(layer, target.kind or layer.kind, (target.neurons, source.neurons), axes, groups, shared)
 
-    def _add_sliced(self, layer: Layer) -> None:
+    def _add_sliced(self, layer: Layer, src: Base, dst: Base) -> None:
         """A weight whose slices join slices of the channels."""
-        src, dst = layer.src, layer.dst
-        assert src is not None and dst is not None  # noqa: S101
-        (rows, row_label), (columns, column_label) = ((dst, "dst"), (src, "src")) if src.slices > 1 else ((src, "src"), (dst, "dst"))
+        (rows, row_label), (columns, column_label) = (
+            ((dst, "dst"), (src, "src")) if src.slices > 1 else ((src, "src"), (dst, "dst"))
+        )
         slices = columns.slices
         for one, row in self._made.series.get(rows.start, []):
             first = _in_slices(row.positions, rows.size // slices)

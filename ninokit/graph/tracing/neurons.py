@@ -6,6 +6,7 @@ Index legend: e = elements, n = neurons; a neuron is a class of elements that th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,7 +90,7 @@ def mix(values: npt.ArrayLike, salt: int) -> Hashes:
         return z ^ (z >> np.uint64(31))
 
 
-def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality:
+def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neurality:
     """Work out what the facts amount to.
 
     Args:
@@ -109,8 +110,9 @@ def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality
     for base in elements.bases:
         if base.parameter is not None:
             by_parameter[base.parameter].append(base)
+    stuck = is_fixed[node]
     layers = [
-        _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), is_fixed[node])
+        _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), stuck)
         for name, shape in shapes.items()
     ]
     for layer in layers:

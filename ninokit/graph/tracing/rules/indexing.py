@@ -44,7 +44,10 @@ def _index(call: Call) -> Axes:
     table = call.algebra.pin(axes, looked, "looked up by index")
     if axes.owned:
         call.algebra.use(axes, "position")
-    if any(indices[dim].dtype.is_floating_point is False and str(indices[dim].dtype) in {"torch.bool", "torch.uint8"} for dim in looked):
+    if any(
+        indices[dim].dtype.is_floating_point is False and str(indices[dim].dtype) in {"torch.bool", "torch.uint8"}
+        for dim in looked
+    ):
         call.algebra.pin_all(table, "masked")
         return Axes.constant(call.shape)
     found = [call.lookup(index) for index in indices if isinstance(index, Tensor)]

@@ -13,11 +13,11 @@ from torch import Tensor
 from ninokit.graph.tracing.axes import Axes, code, element_of, place_of
 from ninokit.graph.tracing.call import Call, Rule
 
-__all__ = ["MOVEMENT", "shuffle"]
+__all__ = ["MOVEMENT"]
 
 
 def _reshape(call: Call) -> Axes:
-    return call.axes(0).reshape(call.shape)
+    return call.algebra.reshape(call.axes(0), call.shape)
 
 
 def _expand(call: Call) -> Axes:
@@ -40,7 +40,9 @@ def _transpose(call: Call) -> Axes:
 
 def _cut(call: Call) -> Axes:
     """``slice`` and ``narrow``: a range along a dimension."""
-    return _cut_along(call, call.args[1] if len(call.args) > 1 else 0, call.output, lambda frame: call.function(frame, *call.args[1:]))
+    return _cut_along(
+        call, call.args[1] if len(call.args) > 1 else 0, call.output, lambda frame: call.function(frame, *call.args[1:])
+    )
 
 
 def _cut_along(call: Call, dim: int, output: Tensor, cut: Any) -> Axes:
@@ -113,7 +115,10 @@ def _join_along(call: Call, parts: Sequence[Axes], dim: int) -> Axes:
     if any(frame.shape[dim] > 1 for axes in parts for frame in axes.frames):
         labelled = [_label(call, axes, dim) for axes in parts]
         along = [next(frame for frame in axes.frames if _numbers(frame, dim, axes)) for axes in labelled]
-        rest = [axes.with_frames([f for f in axes.frames if f is not own]) for axes, own in zip(labelled, along, strict=True)]
+        rest = [
+            axes.with_frames([f for f in axes.frames if f is not own])
+            for axes, own in zip(labelled, along, strict=True)
+        ]
         sizes = [max(frame.shape[d] for frame in along) for d in range(len(parts[0].shape))]
         full = [frame.expand([frame.shape[d] if d == dim else size for d, size in enumerate(sizes)]) for frame in along]
         frames = [torch.cat(_distinct(full), dim)]
@@ -167,7 +172,7 @@ def _repeat(call: Call) -> Axes:
     pairs = [size for pair in zip(times, axes.shape, strict=True) for size in pair]
     for dim in range(len(times)):
         axes = axes.unsqueeze(2 * dim)
-    return axes.expand(pairs).reshape(call.shape)
+    return call.algebra.reshape(axes.expand(pairs), call.shape)
 
 
 def _turn(call: Call) -> Axes:
@@ -180,16 +185,13 @@ def _turn(call: Call) -> Axes:
 def _pad(call: Call) -> Axes:
     axes, amounts = call.axes(0), call.args[1]
     ndim = len(axes.shape)
-    frames = []
-    for frame in axes.frames:
-        for number in range(len(amounts) // 2):
-            dim = ndim - 1 - number
-            before, after = amounts[2 * number : 2 * number + 2]
-            if frame.shape[dim] > 1 and (before or after):
-                frame = _pad_frame(call, frame, dim, before, after)
-        frames.append(frame)
+    frames = list(axes.frames)
+    for number in range(len(amounts) // 2):
+        dim, (before, after) = ndim - 1 - number, amounts[2 * number : 2 * number + 2]
+        if before or after:
+            frames = [_pad_frame(call, f, dim, before, after) if f.shape[dim] > 1 else f for f in frames]
     alike = tuple(
-        same and before == size or size == 1
+        (same and before == size) or size == 1
         for same, before, size in zip(axes.alike, axes.shape, call.shape, strict=True)
     )
     return replace(axes, shape=tuple(call.shape), alike=alike).with_frames(frames)
@@ -215,20 +217,19 @@ def _as_strided(call: Call) -> Axes | list[Axes | None]:
     return Axes.constant(call.shape)
 
 
-def shuffle(axes: Axes, split: Sequence[int], order: Sequence[int], shape: Sequence[int]) -> Axes:
+def _shuffle(call: Call, split: Sequence[int], order: Sequence[int]) -> Axes:
     """Split dimensions, put them into another order, and merge them again."""
-    return axes.reshape(split).permute(order).reshape(shape)
+    return call.algebra.reshape(call.axes(0).reshape(split).permute(order), call.shape)
 
 
 def _pixel_shuffle(call: Call) -> Axes:
     axes, r = call.axes(0), call.args[1]
     *lead, channels, height, width = axes.shape
     n = len(lead)
-    return shuffle(
-        axes,
+    return _shuffle(
+        call,
         (*lead, channels // (r * r), r, r, height, width),
         (*range(n), n, n + 3, n + 1, n + 4, n + 2),
-        call.shape,
     )
 
 
@@ -236,11 +237,10 @@ def _pixel_unshuffle(call: Call) -> Axes:
     axes, r = call.axes(0), call.args[1]
     *lead, channels, height, width = axes.shape
     n = len(lead)
-    return shuffle(
-        axes,
+    return _shuffle(
+        call,
         (*lead, channels, height // r, r, width // r, r),
         (*range(n), n, n + 2, n + 4, n + 1, n + 3),
-        call.shape,
     )
 
 
@@ -248,10 +248,10 @@ def _channel_shuffle(call: Call) -> Axes:
     axes, groups = call.axes(0), call.args[1]
     batch, channels, *rest = axes.shape
     order = (0, 2, 1, *range(3, 3 + len(rest)))
-    return shuffle(axes, (batch, groups, channels // groups, *rest), order, call.shape)
+    return _shuffle(call, (batch, groups, channels // groups, *rest), order)
 
 
-_RESHAPES = "view _unsafe_view reshape unsqueeze squeeze flatten unflatten _reshape_alias".split()
+_RESHAPES = ["view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "_reshape_alias"]
 
 MOVEMENT: Mapping[str, Rule] = {
     **{f"aten.{name}": _reshape for name in _RESHAPES},
@@ -263,7 +263,10 @@ MOVEMENT: Mapping[str, Rule] = {
     "aten.narrow": _cut,
     "aten.select": _select,
     "aten.unbind": _unbind,
-    **{f"aten.{name}": _split for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")},
+    **{
+        f"aten.{name}": _split
+        for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")
+    },
     "aten.cat": _cat,
     "aten.stack": _stack,
     "aten.repeat": _repeat,
