@@ -117,6 +117,7 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
     ]
     for layer in layers:
         _fix_rest(layer, by_parameter[layer.name], node, is_fixed)
+    _spread_fixed(elements, node, layers, is_fixed)
     reasons: dict[int, set[str]] = defaultdict(set)
     for found, why in elements.fixed:
         if why in {"input", "output"}:
@@ -127,6 +128,25 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
         np.add.at(colour, node[found.numpy()], values.numpy().view(np.uint64))
     _forget_inside(elements, node, colour)
     return Neurality(node, place, is_fixed, reasons, colour, _marks(elements), layers)
+
+
+def _spread_fixed(elements: Elements, node: Ints, layers: list[Layer], is_fixed: npt.NDArray[np.bool_]) -> None:
+    """What is bound to neurons that keep their order keeps its own, where the graph has no nodes that would say so."""
+    shown = np.zeros(elements.count, bool)
+    for layer in layers:
+        for base in (layer.src, layer.dst):
+            if base is not None:
+                shown[node[base.start : base.start + base.size]] = True
+    sums = [(node[a.numpy()], node[b.numpy()]) for a, b in (*elements.residual, *elements.tied)]
+    ties = [*sums, *((b, a) for a, b in sums)]
+    ties += [(node[r.child.numpy()], node[r.parent.numpy()]) for r in elements.relations]
+    ties += [(node[r.parent.numpy()], node[r.child.numpy()]) for r in elements.relations if r.rigid]
+    ties = [(a[hidden], b[hidden]) for a, b in ties for hidden in [~(shown[a] & shown[b])]]
+    count = -1
+    while count != is_fixed.sum():
+        count = is_fixed.sum()
+        for first, second in ties:
+            is_fixed[second[is_fixed[first]]] = True
 
 
 def _forget_inside(elements: Elements, node: Ints, colour: Hashes) -> None:
