@@ -257,8 +257,8 @@ class Algebra:
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
         paired, attends = left.paired or right.paired, left.attends or right.attends
-        made = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
-        return self.pin(made, separated, "meets another order")
+        met = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
+        return self.pin(met, separated, "meets another order")
 
     def _join_all(
         self,
@@ -282,7 +282,7 @@ class Algebra:
         waiting += [_Met(frame, _LEFT | _RIGHT, all(owned)) for frame in shared]
         while waiting:
             new = waiting.pop()
-            for known in sorted(met, key=lambda one: one.frame.numel(), reverse=True):  # it implies what it belongs to
+            for known in sorted(met, key=lambda one: one.frame.numel(), reverse=True):  # the rest belongs to these
                 if not known.meets(new):
                     continue
                 one, other = (new, known) if known.of == _RIGHT or new.of == _LEFT else (known, new)

@@ -6,7 +6,7 @@ Index legend: e = elements, n = neurons; a neuron is a class of elements that th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,12 +90,13 @@ def mix(values: npt.ArrayLike, salt: int) -> Hashes:
         return z ^ (z >> np.uint64(31))
 
 
-def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neurality:
+def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]], opaque: Collection[str] = ()) -> Neurality:
     """Work out what the facts amount to.
 
     Args:
         elements: all that has been noted.
         shapes: of the parameters that the network uses.
+        opaque: parameters that join no neurons as a view could read it; all that they number keeps its order.
 
     Returns:
         Neurons, and the parameters that join them.
@@ -113,6 +114,8 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
     stuck = is_fixed[node]
     layers = [
         _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), stuck)
+        if name not in opaque
+        else Layer(name, shape, "shift", rows=list(range(len(shape))), kind=EdgeKind.POSITION_EMBEDDING)
         for name, shape in shapes.items()
     ]
     for layer in layers:
@@ -235,7 +238,7 @@ def _layer(
     stuck = [base for base in bases if base not in read and base not in free]
     if read:
         layer.src = read[0]
-        written = free or stuck[-1:]
+        written = free or [base for base in stuck if base.born is not None] or stuck
         layer.dst = written[-1] if written else None
         rest = [base for base in bases if base not in (layer.src, layer.dst)]
         layer.taps += [base.dim for base in rest]

@@ -163,13 +163,18 @@ class Recorder(TorchDispatchMode):
             self._algebra.pin_all(axes, "written into a part of another tensor")
         for other in others:
             known = self.lookup(other)
-            if known.shape == axes.shape and known.shape == old.shape:
+            if _region(other) == _region(target):
                 self.note(other, axes)
                 continue
             if not same:
                 self._algebra.pin_all(known, "written into in part")
                 known = known.with_frames([])
             self.note(other, known.differ(range(other.ndim)).from_tensors([known, axes]))
+
+
+def _region(tensor: Tensor) -> tuple[Any, ...]:
+    """Which numbers of its memory a tensor has, and how."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _by_position(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
