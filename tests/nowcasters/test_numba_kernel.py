@@ -12,7 +12,7 @@ from torch import nn
 
 import ninokit
 from ninokit.graph import EdgeKind
-from ninokit.nowcasters import Nino, kernels
+from ninokit.nowcasters import Nino, kernels, streaming
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import EdgeTile, TensorKernel, products
 from ninokit.nowcasters.precision import product_dtype
@@ -152,7 +152,8 @@ def restored_threads():
 
 
 @pytest.mark.usefixtures("restored_threads")
-def test_same_bits_on_any_number_of_threads(mlp, history_of):
+def test_same_bits_on_any_number_of_threads(mlp, history_of, monkeypatch):
+    monkeypatch.setitem(streaming._TILE_EDGES, "cpu", 32)
     nino, graph, history = Nino(16, precision="bfloat16"), ninokit.encode(mlp), history_of(mlp)
     found = []
     for threads in (1, 1, 2, 5):

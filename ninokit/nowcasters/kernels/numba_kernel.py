@@ -21,8 +21,8 @@ from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel, dif
 
 __all__ = ["NumbaKernel"]
 
-# Numbers that an edge enters with: so few take no product of their own. One program is written for five and more.
-_MIN_FEATURES, _MAX_FEATURES = 5, 10
+# Numbers of an edge of one tap, in the published context: so few take no product of their own.
+_FEW_FEATURES = 5
 
 
 class NumbaKernel:
@@ -87,7 +87,7 @@ class NumbaKernel:
         """The edges' features after the first round and their sums, as in `_hidden`."""
         features, weight = tile.features, self._composition.round(0, tile.taps).hidden.weight
         total = features.new_empty(features.shape[:2].numel(), len(weight))
-        if _MIN_FEATURES <= features.shape[-1] <= _MAX_FEATURES:
+        if features.shape[-1] == _FEW_FEATURES:
             hidden = torch.empty(len(total), features.shape[2], len(weight), dtype=torch.bfloat16)
             states, columns = features.flatten(0, 1).numpy(), weight.T.contiguous().numpy()
             programs.enter(states, columns, *self._ends(tile, 0), _bits(hidden), total.numpy())

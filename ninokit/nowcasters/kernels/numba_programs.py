@@ -33,11 +33,11 @@ _C0, _C1, _C2, _C3 = (np.float32(c) for c in (0.99992807, 0.69326099, 0.24261112
 
 @_compiled
 def enter(features, weight, from_dst, from_src, hidden, total):
-    """Hidden features after the first round.
+    """Hidden features after the first round, from five numbers an edge.
 
     Args:
-        features: shape (dst, src, F), float32, where F is at least 5.
-        weight: shape (F, H), float32.
+        features: shape (dst, src, 5), float32.
+        weight: shape (5, H), float32.
         from_dst: what destinations add before the activation, shape (dst, H), float32.
         from_src: what sources add, shape (slices · src, H), float32.
         hidden: shape (dst, src, H), written.
@@ -45,28 +45,20 @@ def enter(features, weight, from_dst, from_src, hidden, total):
     """
     num_dst, num_src, num_hidden = hidden.shape
     per_slice = num_dst * num_src // len(from_src)
-    last = len(weight) - 5
-    row = np.empty(num_hidden, np.float32)
     for i in range(num_dst):
         total[i] = _ZERO
         for j in range(num_src):
             source = i // per_slice * num_src + j
-            for k in range(num_hidden):
-                row[k] = from_dst[i, k] + from_src[source, k]
-            for f in range(last):
-                for k in range(num_hidden):
-                    row[k] += features[i, j, f] * weight[f, k]
-            # The last five together, and with the activation: the row is read and written less often.
-            x0, x1, x2 = features[i, j, last], features[i, j, last + 1], features[i, j, last + 2]
-            x3, x4 = features[i, j, last + 3], features[i, j, last + 4]
+            x0, x1, x2 = features[i, j, 0], features[i, j, 1], features[i, j, 2]
+            x3, x4 = features[i, j, 3], features[i, j, 4]
             for k in range(num_hidden):
                 value = _silu(
-                    row[k]
-                    + x0 * weight[last, k]
-                    + x1 * weight[last + 1, k]
-                    + x2 * weight[last + 2, k]
-                    + x3 * weight[last + 3, k]
-                    + x4 * weight[last + 4, k]
+                    (from_dst[i, k] + from_src[source, k])
+                    + x0 * weight[0, k]
+                    + x1 * weight[1, k]
+                    + x2 * weight[2, k]
+                    + x3 * weight[3, k]
+                    + x4 * weight[4, k]
                 )
                 total[i, k] += value
                 hidden[i, j, k] = _rounded(value)
