@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from ninokit.benchmarks.task import Task
     from ninokit.encoding import Architecture
+    from ninokit.graph.tracing.call import Rule
     from ninokit.nowcasters.base import Nowcaster
     from ninokit.training.events import NowcastEvent
 
@@ -52,6 +53,17 @@ def ninokit_tasks() -> Sequence[Task]:  # type: ignore[empty-body]
 
     Returns:
         The tasks; names must be unique over all plugins.
+    """
+
+
+@hookspec
+def ninokit_tracer_rules() -> Mapping[str, Rule]:  # type: ignore[empty-body]
+    """Rules of operators for the tracer (docs/tracing.md), such as those of a library's own operators.
+
+    Called once, when the first network is traced. A rule of a plugin comes before the built-in one of the same name.
+
+    Returns:
+        Name of an operator, as ``"aten.relu"`` or ``"torchvision.roi_align"``, → its rule.
     """
 
 

@@ -17,6 +17,7 @@ from ninokit.errors import PluginError
 if TYPE_CHECKING:
     from ninokit.benchmarks.task import Task
     from ninokit.encoding import Architecture
+    from ninokit.graph.tracing.call import Rule
     from ninokit.nowcasters.base import Nowcaster
     from ninokit.training.events import NowcastEvent
 
@@ -106,6 +107,10 @@ class Registry:
 
         return self._offers("ninokit_tasks", lambda tasks: [(_name(task, Task), task) for task in tasks])
 
+    def tracer_rules(self) -> dict[str, Rule]:
+        """The tracer's rules that plugins add, by the name of the operator."""
+        return self._offers("ninokit_tracer_rules", lambda rules: [(n, _rule(n, r)) for n, r in rules.items()])
+
     def notify(self, event: NowcastEvent) -> None:
         """Tell the observers of a nowcast; one that fails does not stop the training.
 
@@ -176,6 +181,12 @@ def _nowcaster(offer: Any) -> type[Nowcaster]:
 
     if not (isinstance(offer, type) and issubclass(offer, Nowcaster)):
         raise PluginError(f"expected subclasses of Nowcaster, got {offer!r}")
+    return offer
+
+
+def _rule(name: Any, offer: Any) -> Rule:
+    if not (isinstance(name, str) and "." in name and callable(offer)):
+        raise PluginError(f"expected functions by names of operators, such as 'aten.relu', got {name!r}: {offer!r}")
     return offer
 
 

@@ -15,6 +15,7 @@ from torch import nn
 import ninokit
 import ninokit_cnn
 import ninokit_mlp
+import ninokit_timm
 import ninokit_transformers
 from ninokit.benchmarks.report import format_summary, read_results
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def modules() -> list[str]:
-    packages = [ninokit, ninokit_mlp, ninokit_cnn, ninokit_transformers]
+    packages = [ninokit, ninokit_mlp, ninokit_cnn, ninokit_timm, ninokit_transformers]
     found = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     return [package.__name__ for package in packages] + found
 
@@ -69,10 +70,17 @@ def test_the_plugin_guides_architecture(monkeypatch):
 
     graph = ninokit.encode(Shifted())
     monkeypatch.setitem(sys.modules, "my_plugin", SimpleNamespace(Shifted=Shifted, encode=scope["encode"]))
-    exec(code_blocks("docs/plugins.md")[1], scope)
+    exec(code_blocks("docs/plugins.md")[2], scope)
     scope["test_graph_is_right"]()
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
+
+
+def test_the_plugin_guides_slice_of_interleaved_heads():
+    scope: dict[str, object] = {}
+    exec(code_blocks("docs/plugins.md")[1], scope)
+    weight = torch.arange(4 * 48 * 64).view(4 * 48, 64)
+    assert torch.equal(scope["view"](weight)[..., 0], weight.view(4, 48, 64)[:, 16:32])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from ninokit.errors import GraphError
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import Edges, NeuralGraph, Neurons, SharedEnd, slice_shape
-from ninokit.graph.views import View, make_view
+from ninokit.graph.views import View, Window, make_view
 
 __all__ = ["MAX_TAPS", "GraphBuilder"]
 
@@ -71,7 +71,7 @@ class GraphBuilder:
         axes: str | None = None,
         groups: int = 1,
         shared: SharedEnd | None = None,
-        window: Mapping[int, tuple[int, int]] | None = None,
+        window: Mapping[int, Window] | None = None,
     ) -> None:
         """Add a block of edges; a kernel of more than 9 taps becomes parallel blocks of at most 9 each.
 
@@ -84,7 +84,7 @@ class GraphBuilder:
             groups: slices that source and destination are cut into; 1 is dense, their size diagonal.
             shared: an end that is not cut, since all slices share it: the block is dense, and only the other end's
                 axis is in two parts.
-            window: axis → (start, stop) of the parameter, if the block is a slice of it.
+            window: axis → (start, stop) or (start, stop, step) of the parameter, if the block is a slice of it.
 
         Raises:
             GraphError: naming the parameter, its shape and the groups, if they do not fit together.
@@ -102,7 +102,7 @@ class GraphBuilder:
         *,
         parameter: str,
         axes: str = "dst",
-        window: Mapping[int, tuple[int, int]] | None = None,
+        window: Mapping[int, Window] | None = None,
     ) -> None:
         """Add a parameter that acts on each neuron of a group: one extra node, and an edge from it to each.
 
@@ -111,7 +111,7 @@ class GraphBuilder:
             dst: the neurons that it acts on.
             parameter: its name, which the extra node bears too.
             axes: a label for each of its axes.
-            window: axis → (start, stop) of the parameter, if the block is a slice of it.
+            window: axis → (start, stop) or (start, stop, step) of the parameter, if the block is a slice of it.
 
         Raises:
             GraphError: as `edges`.
@@ -138,7 +138,7 @@ class GraphBuilder:
         axes: str,
         groups: int,
         shared: SharedEnd | None,
-        window: Mapping[int, tuple[int, int]] | None,
+        window: Mapping[int, Window] | None,
     ) -> View:
         if parameter not in self._shapes:
             raise GraphError(f"{parameter}: the network has no parameter of this name; it has {sorted(self._shapes)}")

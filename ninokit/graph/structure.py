@@ -164,11 +164,15 @@ class NeuralGraph:
     Args:
         neurons: the groups; their order numbers the nodes.
         edges: the blocks; their order numbers the edges.
-        parameters: name → shape of every parameter of the network, in the network's order.
+        parameters: name → shape of every parameter of the network but those left out, in the network's order.
+        roles: names of the groups that keep their order because they are the network's inputs or outputs, and which
+            they are: ``"input"``, ``"output"`` or ``"input and output"``. None if the encoder does not know them; then
+            they are read off the graph.
+        left_out: names of the parameters that the network does not use, and that are on no edge.
 
     Raises:
-        GraphError: if a parameter is missing, covered twice, or read at another shape than it has, or if groups and
-            blocks do not fit together.
+        GraphError: if a parameter is missing, covered twice, or read at another shape than it has, or if groups,
+            blocks, roles and parameters left out do not fit together.
 
     Example:
         >>> import torch, ninokit
@@ -180,6 +184,8 @@ class NeuralGraph:
     neurons: tuple[Neurons, ...]
     edges: tuple[Edges, ...]
     parameters: Mapping[str, torch.Size]
+    roles: Mapping[str, str] | None = None
+    left_out: tuple[str, ...] = ()
     _positions: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

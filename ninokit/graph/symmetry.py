@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -150,8 +150,9 @@ def find_symmetry(
     Args:
         graph: any neural graph.
         reused: parameters that several modules of the network share. Where the rows of a token embedding serve the
-            output layer too, neurons that nothing else reads are read by it, and tied to the embedding's columns.
-        roles: inputs and outputs, if they are known; left out, they are read off the graph.
+            output layer too, neurons that nothing else reads are read by it, and tied to the embedding's columns; not
+            so where the graph knows its roles, as it then has the ties too.
+        roles: inputs and outputs, if they are known; left out, they are the graph's own, or read off the graph.
 
     Returns:
         The symmetry.
@@ -166,17 +167,25 @@ def find_symmetry(
     """
     sizes = {group.name: group.size for group in graph.neurons if group.size > 1}
     runs = {group.name: group.size // group.rigid for group in graph.neurons if group.size > 1}
-    entered, left = _flow(graph.edges)
-    read = _read_by_tied_layer(graph, reused, entered, left)
-    left |= {group for ((group, _), _) in read}
-    if roles is None:
-        roles = {name: _role(name in entered, name in left) for name in sizes if not (name in entered and name in left)}
+    known, read = (graph.roles, []) if graph.roles is not None else _read_off(graph, sizes, reused)
+    roles = known if roles is None else roles
     rigid = {name: 1 if name in roles else runs[name] for name in sizes}
     cuts = _forest(sizes, rigid, [*_block_ties(graph.edges), *read])
     return Symmetry(cuts, _reasons(cuts, roles, rigid), roles)
 
 
 # Inputs and outputs.
+
+
+def _read_off(
+    graph: NeuralGraph, names: Iterable[str], reused: Collection[str]
+) -> tuple[Mapping[str, str], Sequence[Tie]]:
+    """The roles of groups as the flow of the data tells them, and the ties of what a tied output layer reads."""
+    entered, left = _flow(graph.edges)
+    read = _read_by_tied_layer(graph, reused, entered, left)
+    left |= {group for ((group, _), _) in read}
+    ends = (name for name in names if not (name in entered and name in left))
+    return {name: _role(name in entered, name in left) for name in ends}, read
 
 
 def _flow(blocks: Iterable[Edges]) -> tuple[set[str], set[str]]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ninokit.graph.structure import NeuralGraph
 
-__all__ = ["describe", "format_table", "summarize"]
+__all__ = ["describe", "format_table", "listed", "summarize"]
+
+_MAX_LISTED = 5
 
 
 def describe(graph: NeuralGraph) -> str:
@@ -18,7 +20,7 @@ def describe(graph: NeuralGraph) -> str:
         graph: any neural graph.
 
     Returns:
-        Text of several lines, the first a summary.
+        Text of several lines, the first a summary; parameters that are left out come last.
     """
     neurons = [[group.name, f"{group.size:,}"] for group in graph.neurons]
     edges = [
@@ -33,7 +35,10 @@ def describe(graph: NeuralGraph) -> str:
         for block in graph.edges
     ]
     header = ["parameter", "kind", "pattern", "from → to", "taps", "edges"]
-    return "\n\n".join([summarize(graph), format_table(["neurons", "size"], neurons), format_table(header, edges)])
+    parts = [summarize(graph), format_table(["neurons", "size"], neurons), format_table(header, edges)]
+    if graph.left_out:
+        parts.append(f"left out, as the network does not use them: {listed(graph.left_out)}")
+    return "\n\n".join(parts)
 
 
 def summarize(graph: NeuralGraph) -> str:
@@ -49,6 +54,24 @@ def summarize(graph: NeuralGraph) -> str:
     return (
         f"neural graph: {graph.num_nodes:,} neurons in {len(graph.neurons):,} groups, {graph.num_edges:,} edges in "
         f"{len(graph.edges):,} blocks ({structural:,} structural), {graph.num_parameters:,} parameters"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a line, the first five if there are more.
+
+    Args:
+        names: in order.
+
+    Returns:
+        The names, and how many there are if some are not shown.
+
+    Example:
+        >>> listed("abcdefg")
+        'a, b, c, d, e, … (7 in all)'
+    """
+    return (
+        ", ".join(names) if len(names) <= _MAX_LISTED else f"{', '.join(names[:_MAX_LISTED])}, … ({len(names)} in all)"
     )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import combinations, pairwise, product
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ninokit.errors import GraphError
-from ninokit.graph.views import View, Window
+from ninokit.graph.coverage import find_overlap
+from ninokit.graph.views import View
 
 if TYPE_CHECKING:
     from ninokit.graph.structure import Edges, NeuralGraph
 
-__all__ = ["check_graph"]
+__all__ = ["ROLES", "check_graph"]
+
+ROLES = ("input", "output", "input and output")
 
 
 def check_graph(graph: NeuralGraph) -> None:
@@ -29,6 +31,8 @@ def check_graph(graph: NeuralGraph) -> None:
         GraphError: naming the parameter, its shapes and its groups.
     """
     _check_groups(graph)
+    _check_roles(graph)
+    _check_left_out(graph)
     for name, shape in graph.parameters.items():
         _check_shapes(name, shape, graph.blocks[name])
         _check_coverage(name, shape, graph.blocks[name])
@@ -49,6 +53,20 @@ def _check_groups(graph: NeuralGraph) -> None:
             )
 
 
+def _check_roles(graph: NeuralGraph) -> None:
+    roles = graph.roles or {}
+    if unknown := sorted(roles.keys() - {group.name for group in graph.neurons}):
+        raise GraphError(f"roles: the graph has no neurons {', '.join(map(repr, unknown))}")
+    for name, role in roles.items():
+        if role not in ROLES:
+            raise GraphError(f"roles: neurons {name!r} are {', '.join(map(repr, ROLES))} or left out, got {role!r}")
+
+
+def _check_left_out(graph: NeuralGraph) -> None:
+    if carried := [name for name in graph.left_out if name in graph.parameters]:
+        raise GraphError(f"{carried[0]}: left out and among the parameters of the graph; it is one or the other")
+
+
 def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> None:
     for block in blocks:
         view = _view(block)
@@ -59,54 +77,28 @@ def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> N
                 f"{block.src.name!r} ({block.src.size}) → {block.dst.name!r} ({block.dst.size}) in {block.groups} "
                 f"slices need {block.shape}"
             )
-        fits = len(view.window) == len(shape)
-        if not fits or any(stop > size for (_, stop), size in zip(view.window, shape, strict=True)):
+        fits = len(view.axes) == len(shape)
+        if not fits or any(axis.stop > size for axis, size in zip(view.axes, shape, strict=True)):
             raise GraphError(f"{name}: its view covers {view.window}, its shape is {tuple(shape)}")
+        if view.needs_copy(shape):
+            raise GraphError(f"{name}: its view {view.spelled!r} needs a copy of the shape {tuple(shape)}")
 
 
 def _check_coverage(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> None:
-    """Blocks are boxes in the parameter; disjoint boxes of the right total size cover it exactly once."""
-    for first, second in _candidates(blocks):
-        if _overlap(_view(first), _view(second)):
-            raise GraphError(
-                f"{name}: covered twice, by the edges {first.src.name} → {first.dst.name} and "
-                f"{second.src.name} → {second.dst.name}; every number belongs on one edge"
-            )
-    total, covered = math.prod(shape), sum(math.prod(_view(block).shape) for block in blocks)
+    """Blocks that have no number in common and the right total size cover the parameter exactly once."""
+    views = [_view(block) for block in blocks]
+    if overlap := find_overlap(views):
+        first, second = (blocks[place] for place in overlap)
+        raise GraphError(
+            f"{name}: covered twice, by the edges {first.src.name} → {first.dst.name} and "
+            f"{second.src.name} → {second.dst.name}; every number belongs on one edge"
+        )
+    total, covered = math.prod(shape), sum(math.prod(view.shape) for view in views)
     if covered != total:
         raise GraphError(
             f"{name}: {total - covered} of its {total} numbers (shape {tuple(shape)}) are on no edge; "
             f"add edges that carry them"
         )
-
-
-def _candidates(blocks: Sequence[Edges]) -> Iterator[tuple[Edges, Edges]]:
-    """Pairs of blocks among which is an overlapping one, if there is any.
-
-    Where only taps differ (a large kernel or a flattened map may have thousands of blocks) neighbours are enough.
-    """
-    boxes: dict[object, list[Edges]] = defaultdict(list)
-    for block in blocks:
-        boxes[_view(block).factors, _view(block).window].append(block)
-    for same in boxes.values():
-        yield from pairwise(sorted(same, key=lambda block: _view(block).taps))
-    for first, second in combinations(boxes.values(), 2):
-        if _windows_overlap(_view(first[0]), _view(second[0])):
-            yield from product(first, second)
-
-
-def _overlap(first: View, second: View) -> bool:
-    # Tap ranges compare only under the same reading.
-    apart = first.factors == second.factors and not _intersect(first.taps, second.taps)
-    return _windows_overlap(first, second) and not apart
-
-
-def _windows_overlap(first: View, second: View) -> bool:
-    return all(_intersect(a, b) for a, b in zip(first.window, second.window, strict=True))
-
-
-def _intersect(first: Window, second: Window) -> bool:
-    return first[0] < second[1] and second[0] < first[1]
 
 
 def _view(block: Edges) -> View:

@@ -11,6 +11,7 @@ from ninokit.encoding import encode, unwrap
 from ninokit.errors import EncodingError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.symmetry import find_symmetry
+from ninokit.graph.tables import listed
 from ninokit.testing.faults import find_fault
 from ninokit.testing.reports import EncodingReport, make_report
 from ninokit.testing.rounds import rounds
@@ -70,6 +71,7 @@ def check_encoding(
     reused = _reused(model)
     symmetry = find_symmetry(graph, reused=reused)
     twin = Twin(model, inputs, graph, seed)
+    _check_left_out(twin, graph)
     generator = torch.Generator().manual_seed(seed)
     changes = [0.0]
     for cuts in rounds(symmetry.free, draws):
@@ -92,12 +94,23 @@ def check_encoding(
 def _check_parameters(model: nn.Module, graph: NeuralGraph) -> None:
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     described = {name: tuple(shape) for name, shape in graph.parameters.items()}
-    for name in {**shapes, **described}:
-        if shapes.get(name) != described.get(name):
+    found = {**described, **{name: shapes.get(name, "left out") for name in graph.left_out}}
+    for name in {**shapes, **found}:
+        if shapes.get(name) != found.get(name):
             raise EncodingError(
                 f"{name}: shape {shapes.get(name, 'none')} in {type(model).__name__}, "
-                f"{described.get(name, 'none')} in the graph; give a graph of this network"
+                f"{found.get(name, 'none')} in the graph; give a graph of this network"
             )
+
+
+def _check_left_out(twin: Twin, graph: NeuralGraph) -> None:
+    if graph.left_out and twin.hears(graph.left_out):
+        used = [name for name in graph.left_out if twin.hears([name])]
+        raise EncodingError(
+            f"{twin.name}: the graph leaves out {listed(used)}, but the output depends on what it leaves out; add "
+            f"edges that carry what the network uses",
+            used,
+        )
 
 
 def _reused(model: nn.Module) -> set[str]:

@@ -10,7 +10,9 @@ from itertools import combinations, islice, permutations, product
 
 import torch
 
+from ninokit.errors import GraphError
 from ninokit.graph.kinds import EdgeKind
+from ninokit.graph.lattice import Axis
 from ninokit.graph.structure import Edges, NeuralGraph, Neurons
 from ninokit.graph.symmetry import Cut, Symmetry
 from ninokit.graph.views import View
@@ -100,15 +102,16 @@ class _Place:
 
     def axes(self) -> Iterator[Repair]:
         """Parameters whose axes are read otherwise."""
-        units: dict[tuple[str, View], list[Edges]] = defaultdict(list)
+        units: dict[tuple[str, tuple[Axis, ...]], list[Edges]] = defaultdict(list)
         for block in self._graph.edges:
             if block.parameter and block.view and not self._suspects.isdisjoint({block.src.name, block.dst.name}):
-                units[block.parameter, replace(block.view, taps=(0, 0))].append(block)
-        for (parameter, view), blocks in units.items():
-            for factors in _readings(view, self._graph.parameters[parameter]):
-                changed = {id(b): replace(b, view=replace(b.view, factors=factors)) for b in blocks if b.view}
-                how = f"read as {_spelled(factors)!r} in place of {_spelled(view.factors)!r}"
-                yield _repair(blocks, how, self._with(changed))
+                units[block.parameter, block.view.axes].append(block)
+        for (parameter, axes), blocks in units.items():
+            shape = self._graph.parameters[parameter]
+            old = View.of(shape, axes)
+            for new in _readings(old, shape):
+                changed = {id(b): replace(b, view=replace(b.view, axes=new.axes)) for b in blocks if b.view}
+                yield _repair(blocks, f"read as {new.spelled!r} in place of {old.spelled!r}", self._with(changed))
 
     def slices(self) -> Iterator[Repair]:
         """Nodes of attention heads of another number."""
@@ -184,7 +187,7 @@ class _Place:
         blocks = [changed.get(id(block), block) for block in self._graph.edges]
         if new:
             blocks = [replace(b, src=new.get(b.src, b.src), dst=new.get(b.dst, b.dst)) for b in blocks]
-        return NeuralGraph(neurons, tuple(blocks), self._graph.parameters)
+        return NeuralGraph(neurons, tuple(blocks), self._graph.parameters, self._graph.roles, self._graph.left_out)
 
 
 def _group(end: End) -> Neurons:
@@ -215,23 +218,25 @@ def _names_by_module(graph: NeuralGraph) -> dict[str, Sequence[str]]:
     return {module: names for module, names in found.items() if len(names) > 1}
 
 
-def _readings(view: View, shape: torch.Size) -> Iterator[tuple[tuple[tuple[str, int], ...], ...]]:
-    """Other factors of a parameter's axes that give the same sizes: ends exchanged, factors in another order."""
-    whole = replace(view, taps=(0, math.prod(n for axis in view.factors for label, n in axis if label == "tap")))
+def _readings(view: View, shape: torch.Size) -> Iterator[View]:
+    """Other readings of a parameter that give the same sizes: ends exchanged, factors in another order."""
     for names in ({}, {"dst": "src", "src": "dst"}):
-        for axes in product(*(dict.fromkeys(permutations(axis)) for axis in view.factors)):
-            factors = tuple(tuple((names.get(label, label), size) for label, size in axis) for axis in axes)
-            other = replace(whole, factors=factors)
-            if factors != view.factors and other.shape == whole.shape and _reads(other, shape):
-                yield factors
+        for axes in product(*(_orders(axis, names) for axis in view.axes)):
+            try:
+                other = View.of(shape, axes)
+            except GraphError:  # it would need a copy
+                continue
+            if other.axes != view.axes and other.shape == view.shape:
+                yield other
 
 
-def _reads(view: View, shape: torch.Size) -> bool:
-    try:
-        view(torch.empty(shape, device="meta"))
-    except RuntimeError:  # it would need a copy
-        return False
-    return True
+def _orders(axis: Axis, names: Mapping[str, str]) -> Iterable[Axis]:
+    """The same indices of an axis, its factors renamed and in any order; in their own where there are gaps."""
+    renamed = [digit._replace(label=names.get(digit.label, digit.label)) for digit in axis.digits]
+    factors, step = [(digit.label, digit.size) for digit in renamed], axis.digits[-1].stride
+    if Axis.split(factors, axis.start, step).digits != tuple(renamed):
+        return [replace(axis, digits=tuple(renamed))]
+    return [Axis.split(order, axis.start, step) for order in dict.fromkeys(permutations(factors))]
 
 
 def _divisors(*numbers: int) -> list[int]:
@@ -255,9 +260,3 @@ def _description(block: Edges) -> str:
         return block.label
     ends = f"{block.src.name!r} ({block.src.size}) → {block.dst.name!r} ({block.dst.size})"
     return f"{block.parameter} on the {block.kind.name.lower()} edges {ends}"
-
-
-def _spelled(factors: Sequence[Sequence[tuple[str, int]]]) -> str:
-    """Factors as labels of axes, as authors of encoders write them."""
-    axes = [" ".join(label for label, _ in axis) for axis in factors]
-    return " ".join(f"({axis})" if " " in axis else axis for axis in axes)

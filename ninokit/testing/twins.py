@@ -71,7 +71,7 @@ class Twin:
                 f"{self.name}: two runs on the same inputs differ by {again:.1e} of the output's size; a network whose "
                 f"runs differ in evaluation mode can't be checked"
             )
-        self.silent = self._find_silent()
+        self.silent = tuple(name for name in self._find_silent() if name in graph.parameters)
 
     def change(self, graph: NeuralGraph, orders: Mapping[str, Tensor]) -> float:
         """What a permutation of neurons does to the outputs.
@@ -94,6 +94,23 @@ class Twin:
             return _distance(self._outputs(), self._expected)
         finally:
             for name in touched:
+                self._put(name, lambda before: before)
+
+    def hears(self, names: Collection[str]) -> bool:
+        """Whether the outputs depend on some parameters, which get other numbers for a moment.
+
+        Args:
+            names: of parameters of the network.
+
+        Returns:
+            Whether the outputs change.
+        """
+        try:
+            for name in names:
+                self._put(name, lambda before: 1 - before)
+            return _distance(self._outputs(), self._expected) > _NOISE
+        finally:
+            for name in names:
                 self._put(name, lambda before: before)
 
     @torch.no_grad()
@@ -142,6 +159,7 @@ class Twin:
             return self._run(self._inputs if inputs is None else inputs)
 
     def _run(self, inputs: Any) -> list[Tensor]:
+        self._model.train().eval()  # some modules keep what they have computed from parameters until they are trained
         devices = {p.device for p in self._parameters.values() if p.is_cuda}
         # Every run starts from the same state of the generators, should the network draw random numbers.
         with torch.random.fork_rng([device.index for device in devices]), _double_precision():
@@ -183,6 +201,8 @@ def _statistics(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str,
 
 def _distribution(graph: NeuralGraph, name: str, gain: float) -> tuple[float, float]:
     """Mean and standard deviation of a parameter's numbers, from what its edges are."""
+    if name in graph.left_out:
+        return 0.0, 1.0
     blocks = graph.blocks[name]
     kinds = {block.kind for block in blocks}
     if EdgeKind.NORM_SCALE in kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from ninokit import nowcasters
 from ninokit.encoding import encode, unwrap
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
+from ninokit.training.batchnorm import Recalibration
 from ninokit.training.history import StateHistory
 from ninokit.training.horizons import published_horizons
+from ninokit.training.lookahead import run_step_hooks
 from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
 
@@ -41,13 +44,15 @@ def attach(
     nowcast_in_last_period: bool = False,
     history_dtype: torch.dtype | None = None,
     history_device: torch.device | str | None = None,
+    recalibrate_batchnorm: int = 0,
 ) -> Nowcasting:
     """Nowcast a model's weights while an optimizer trains it.
 
     The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
     nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
-    parameters, and those the optimizer does not have, give context and are never written.
+    parameters, and those the optimizer does not have, give context and are never written; those that the graph leaves
+    out, since the network does not use them, do neither, and a warning names them.
 
     The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
     anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as
@@ -79,6 +84,9 @@ def attach(
         history_dtype: of the past states of floating-point parameters: float32, bfloat16, float16 or float64; left
             out, each parameter's own. A history saved in another one is cast when it is loaded.
         history_device: where the past states are; left out, where each parameter is.
+        recalibrate_batchnorm: optimizer steps after each jump over whose batches every BatchNorm in training mode
+            takes its running statistics anew, as their mean; 0 keeps the statistics from before the jump, which then
+            fade at the pace of the norm's momentum. Only evaluation sees the difference.
 
     Returns:
         A handle with the events so far and `Nowcasting.detach`.
@@ -109,6 +117,10 @@ def attach(
     for name, number in {"period": period, "total_steps": total_steps}.items():
         if not isinstance(number, int):
             raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
+    if not isinstance(recalibrate_batchnorm, int) or recalibrate_batchnorm < 0:
+        raise ConfigError(
+            f"recalibrate_batchnorm: expected a whole number of steps from 0 up, got {recalibrate_batchnorm!r}"
+        )
     if horizons is None:
         horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
     elif horizons and max(horizons) > nowcaster.max_horizon:
@@ -121,7 +133,9 @@ def attach(
         graph = encode(model, example_inputs, architecture=architecture)
     parameters = _parameters(optimizer, model, graph)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
-    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan)
+    run_step_hooks(optimizer)
+    recalibration = Recalibration(model, recalibrate_batchnorm)
+    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan, recalibration)
 
 
 def _innermost(optimizer: Optimizer) -> Optimizer:
@@ -146,14 +160,12 @@ def _check_types(optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | 
 
 
 def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
-    """The model's parameters by name, after a check that they are the graph's and the optimizer's."""
+    """The parameters to nowcast by name, after a check that they are the graph's and the optimizer's."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
-    if graph is not None and {n: tuple(p.shape) for n, p in parameters.items()} != {
-        name: tuple(shape) for name, shape in graph.parameters.items()
-    }:
-        raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
     optimized = optimized_ids(optimizer)
     shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
+    if graph is not None:
+        parameters = _without_left_out(parameters, graph)
     if not shared:
         raise ConfigError(
             "optimizer: none of its parameters is the model's; make it from this model's parameters, after moving "
@@ -163,3 +175,15 @@ def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | Non
     if others:
         _log.info("the optimizer has %d parameters that are not the model's; they are left alone", others)
     return parameters
+
+
+def _without_left_out(parameters: Mapping[str, Tensor], graph: NeuralGraph) -> dict[str, Tensor]:
+    """The model's parameters that are on the graph's edges."""
+    left_out = set(graph.left_out)
+    carried = {name: parameter for name, parameter in parameters.items() if name not in left_out}
+    described = {name: tuple(shape) for name, shape in graph.parameters.items()}
+    if not left_out <= parameters.keys() or {name: tuple(p.shape) for name, p in carried.items()} != described:
+        raise ConfigError("graph: its parameters are not the model's; pass the graph of this very model")
+    if left_out:
+        _log.warning("not nowcast, as the network does not use them: %s", listed(graph.left_out))
+    return carried

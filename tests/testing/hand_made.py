@@ -232,7 +232,8 @@ def transposed(graph: NeuralGraph, parameter: str) -> NeuralGraph:
     def edit(block: Edges) -> Edges:
         if block.parameter != parameter:
             return block
-        factors = tuple(tuple((swap[label], size) for label, size in axis) for axis in block.view.factors)
-        return replace(block, view=replace(block.view, factors=factors))
+        digits = [tuple(d._replace(label=swap[d.label]) for d in axis.digits) for axis in block.view.axes]
+        axes = tuple(replace(axis, digits=new) for axis, new in zip(block.view.axes, digits, strict=True))
+        return replace(block, view=replace(block.view, axes=axes))
 
     return edited(graph, edit)

@@ -1,0 +1,40 @@
+"""The tracer as an architecture that takes any network, asked after all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ninokit.encoding import Architecture
+from ninokit.errors import UnsupportedModelError
+from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tracing.trace import trace
+from ninokit.hookspecs import hookimpl
+
+__all__ = ["ninokit_architectures"]
+
+
+@hookimpl(trylast=True)
+def ninokit_architectures() -> Sequence[Architecture]:
+    """Register the family ``traced``."""
+    return [Architecture("traced", "any network that runs on example inputs", lambda _: True, _encode, _examples)]
+
+
+def _encode(model: nn.Module, example_inputs: Any) -> NeuralGraph:
+    if example_inputs is None:
+        raise UnsupportedModelError("needs example inputs to run the network; pass example_inputs=…")
+    return trace(model, example_inputs)
+
+
+def _examples() -> list[tuple[nn.Module, Any]]:
+    recurrent = nn.LSTM(4, 6, batch_first=True)
+    convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 3, groups=8))
+    attention = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    return [
+        (recurrent, torch.randn(2, 5, 4)),
+        (convolutional, torch.randn(2, 3, 8, 8)),
+        (attention, torch.randn(2, 5, 8)),
+    ]

@@ -1,0 +1,186 @@
+"""Runs a network and lets the rule of each operator say what it does to neurons."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
+
+from ninokit.graph.tracing.algebra import Algebra
+from ninokit.graph.tracing.axes import Axes, code
+from ninokit.graph.tracing.call import Call, Rule
+from ninokit.graph.tracing.elements import Elements
+
+__all__ = ["Recorder"]
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder(TorchDispatchMode):
+    """While it is active, every operator that runs is looked at.
+
+    Args:
+        parameters: the network's, by name; they number the neurons.
+        rules: name of an operator → its rule.
+        device: where tensors that the network makes elsewhere are brought to; None leaves them where they are.
+        alike: constants of the network all of whose numbers are equal.
+
+    Attributes:
+        elements: what has been found out.
+        used: the parameters that an operator has read.
+        unknown: names of operators without a rule, each with how often it ran.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        rules: Mapping[str, Rule],
+        device: torch.device | None,
+        alike: Iterable[Tensor] = (),
+    ) -> None:
+        super().__init__()
+        self.elements = Elements()
+        self.used: set[str] = set()
+        self.unknown: dict[str, int] = {}
+        self._algebra = Algebra(self.elements)
+        self._rules = rules
+        self._device = device
+        self._axes = WeakTensorKeyDictionary()
+        self._memory: dict[int, list[Any]] = {}
+        self._names = WeakIdKeyDictionary()
+        for name, parameter in parameters.items():
+            self._names[parameter] = name
+        for tensor in alike:
+            self.note(tensor, Axes.constant(tensor.shape, alike=True))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._device is not None:
+            args, kwargs = tree_map_only(Tensor, self._bring, (args, kwargs))
+        before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        output = func(*args, **kwargs)
+        self._algebra.now += 1
+        name = _packet(func)
+        in_place = name.endswith("_") and not name.endswith("__")
+        arguments = _by_position(func, args, kwargs)
+        self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
+        return output
+
+    def lookup(self, tensor: Tensor) -> Axes:
+        """The axes of a tensor; one that no operator has made is a parameter, or positions."""
+        known = self._axes.get(tensor)
+        if known is None:
+            name = self._names.get(tensor)
+            known = self._start(name, tensor) if name is not None else Axes.constant(tensor.shape)
+            self.note(tensor, known)
+        return known
+
+    def note(self, tensor: Tensor, axes: Axes) -> None:
+        """Keep the axes of a tensor."""
+        self._axes[tensor] = axes
+
+    def enter(self, inputs: Iterable[Tensor]) -> None:
+        """The network's inputs: positions, on whose values all else depends."""
+        for tensor in inputs:
+            self.note(tensor, replace(Axes.constant(tensor.shape), data=True))
+
+    def finish(self, outputs: Iterable[Tensor]) -> None:
+        """The network's outputs keep their order."""
+        for tensor in outputs:
+            self._algebra.pin_all(self.lookup(tensor), "output")
+
+    def _bring(self, tensor: Tensor) -> Tensor:
+        return tensor if tensor.device == self._device else tensor.to(self._device)
+
+    def _start(self, name: str, parameter: Tensor) -> Axes:
+        """Every dimension of a parameter numbers neurons until an operator says otherwise."""
+        self.used.add(name)
+        frames = []
+        for dim, size in enumerate(parameter.shape):
+            if size > 1:
+                base = self.elements.new(size, name, dim)
+                shape = [size if d == dim else 1 for d in range(parameter.ndim)]
+                frames.append(code(torch.arange(base.start, base.start + size)).reshape(shape))
+        alike = tuple(size == 1 for size in parameter.shape)
+        return Axes(tuple(parameter.shape), tuple(frames), alike, frozenset([name]))
+
+    def _follow(self, name: str, call: Call, before: list[Axes]) -> None:
+        outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
+        found = self._apply(name, call) or self._give_up(name, before, outputs)
+        for output, axes in zip(outputs, found, strict=False):
+            result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
+            if call.in_place:
+                self._overwrite(call.args[0], result)
+            self.note(output, result)
+            self._remember(output)
+
+    def _apply(self, name: str, call: Call) -> list[Axes | None] | None:
+        """What the rule of an operator says; None if there is no rule, or it fails."""
+        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
+        if rule is None:
+            return None
+        try:
+            axes = rule(call)
+        except Exception as error:
+            shapes = [tuple(tensor.shape) for tensor in call.tensors]
+            _log.warning("the rule of %s failed on shapes %s: %s: %s", name, shapes, type(error).__name__, error)
+            return None
+        return [axes] if isinstance(axes, Axes) else list(axes)
+
+    def _give_up(self, name: str, before: Iterable[Axes], outputs: Iterable[Tensor]) -> list[Axes | None]:
+        """Without a rule the order of all that goes in is fixed."""
+        touched = [axes for axes in before if axes.frames]
+        if touched:
+            if name not in self.unknown:
+                _log.info("%s has no rule: the order of what it reads is fixed from here", name)
+            self.unknown[name] = self.unknown.get(name, 0) + 1
+        for axes in touched:
+            self._algebra.pin_all(axes, f"read by {name}")
+        return [Axes.constant(output.shape) for output in outputs]
+
+    def _remember(self, tensor: Tensor) -> None:
+        self._memory.setdefault(tensor.untyped_storage()._cdata, []).append(weakref.ref(tensor))
+
+    def _overwrite(self, target: Tensor, axes: Axes) -> None:
+        """Other tensors of the same memory see what is written; they keep what is known of them if it stays true."""
+        old = self.lookup(target)
+        same = len(old.frames) == len(axes.frames) and all(map(torch.equal, old.frames, axes.frames))
+        others = [ref() for ref in self._memory.get(target.untyped_storage()._cdata, [])]
+        others = [other for other in others if other is not None and other is not target]
+        if same or not others:
+            return
+        self._algebra.pin_all(axes, "written into a part of another tensor")
+        for other in others:
+            known = self.lookup(other)
+            if known.shape == axes.shape and known.shape == old.shape:
+                self.note(other, axes)
+                continue
+            self._algebra.pin_all(known, "written into in part")
+            self.note(other, Axes.constant(other.shape))
+
+
+def _by_position(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All arguments by position, as far as they are given; those of which only later ones are, by their defaults."""
+    if not kwargs:
+        return args
+    values = list(args)
+    for argument in func._schema.arguments[len(args) :]:
+        if argument.name in kwargs:
+            values.append(kwargs[argument.name])
+        else:
+            values.append(argument.default_value if argument.has_default_value() else None)
+    return tuple(values)
+
+
+def _packet(func: Callable[..., Any]) -> str:
+    return str(func._overloadpacket)  # type: ignore[attr-defined]

@@ -1,0 +1,128 @@
+"""The neural graph of any network, from what it computes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ninokit.errors import UnsupportedModelError
+from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tracing.assembly import UnevenError, assemble
+from ninokit.graph.tracing.call import Rule
+from ninokit.graph.tracing.grouping import find_groups
+from ninokit.graph.tracing.network import meta_copy
+from ninokit.graph.tracing.neurons import resolve
+from ninokit.graph.tracing.recorder import Recorder
+from ninokit.graph.tracing.rules import RULES
+
+__all__ = ["trace"]
+
+_log = logging.getLogger(__name__)
+_NAMED = 5  # parameters named in a message
+
+
+def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | None = None) -> NeuralGraph:
+    """Derive the neural graph of a network from what it computes.
+
+    The network runs once, in evaluation mode, on the meta device: no number is computed, and neither the network nor
+    the inputs are touched. One that does not run there, because it asks for the value of a number, runs as a copy
+    where it is. Every dimension is followed through the operators (docs/tracing.md): layers become blocks of edges,
+    sums residual edges, heads of attention nodes. Where an operator has no rule, the order of what it reads is
+    declared fixed, and that is logged. Parameters that the network does not use are logged, and left out.
+
+    Args:
+        model: any module.
+        example_inputs: what it is called with: a tensor, a tuple of arguments, or a dictionary of keyword arguments.
+        rules: name of an operator, as ``"aten.relu"``, → its rule; left out, the built-in ones and the plugins'.
+
+    Returns:
+        The graph.
+
+    Raises:
+        UnsupportedModelError: if the network does not run on the example inputs, or uses no parameter.
+
+    Example:
+        >>> import torch
+        >>> from ninokit.graph import trace
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> trace(model, torch.empty(1, 4)).num_edges
+        58
+    """
+    if rules is None:
+        from ninokit.plugins import registry
+
+        rules = {**RULES, **registry().tracer_rules()}
+    recorder = _record(model, example_inputs, rules)
+    parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    shapes = {name: shape for name, shape in parameters.items() if name in recorder.used}
+    left_out = [name for name in parameters if name not in recorder.used]
+    if not shapes:
+        raise UnsupportedModelError(f"{type(model).__name__} uses none of its parameters on the example inputs")
+    if left_out:
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        _log.info("%s does not use %s%s; left alone", type(model).__name__, ", ".join(left_out[:_NAMED]), more)
+    return _assemble(recorder, shapes, left_out)
+
+
+def _assemble(recorder: Recorder, shapes: Mapping[str, tuple[int, ...]], left_out: list[str]) -> NeuralGraph:
+    uneven: set[str] = set()
+    found = resolve(recorder.elements, shapes)
+    while True:
+        groups = find_groups(found, recorder.elements, uneven)
+        try:
+            return assemble(found, groups, recorder.elements, left_out, shapes)
+        except UnevenError as error:
+            if error.parameter in uneven:
+                raise
+            _log.info("the neurons of %s are numbered unevenly; each is a group of its own", error.parameter)
+            uneven.add(error.parameter)
+
+
+def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorder:
+    device = torch.device("meta")
+    empty = tree_map_only(Tensor, lambda tensor: torch.empty_like(tensor, device=device), inputs)
+    try:
+        return _run(*meta_copy(model), empty, rules, device)
+    except Exception as error:
+        _log.info("%s does not run on the meta device (%s); running a copy where it is", type(model).__name__, error)
+    try:
+        return _run(copy.deepcopy(model).eval(), (), tree_map_only(Tensor, Tensor.clone, inputs), rules, None)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}; give inputs "
+            f"that the network takes in evaluation mode"
+        ) from error
+
+
+def _run(model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], device: torch.device | None) -> Recorder:
+    recorder = Recorder(dict(model.named_parameters()), rules, device, alike)
+    recorder.enter([leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)])
+    with torch.no_grad(), _plain_operators(), recorder:
+        outputs = _call(model, inputs)
+    recorder.finish([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)])
+    return recorder
+
+
+@contextlib.contextmanager
+def _plain_operators() -> Iterator[None]:
+    """Attention in single operators, not in fused ones."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
