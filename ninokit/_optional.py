@@ -1,4 +1,4 @@
-"""Import of the optional packages: what the benchmarks and the pictures need."""
+"""Import of the optional packages: what the benchmarks, the pictures and the integrations need."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from types import ModuleType
 from ninokit.errors import DependencyError
 
 
-def require(module: str, purpose: str) -> ModuleType:
-    """Import a module of the optional ``benchmarks`` packages.
+def require(module: str, purpose: str, extra: str = "benchmarks") -> ModuleType:
+    """Import a module of an optional package.
 
     Args:
         module: dotted module name, such as ``"sklearn.datasets"``.
         purpose: what needs it, for the error message.
+        extra: of ninokit, with which the package is installed.
 
     Returns:
         The imported module.
@@ -27,5 +28,5 @@ def require(module: str, purpose: str) -> ModuleType:
         raise DependencyError(
             f"{purpose} needs the package {module.partition('.')[0]!r}, which does not import here "
             f"({error}). "
-            'Install it with: pip install "ninokit[benchmarks]"'
+            f'Install it with: pip install "ninokit[{extra}]"'
         ) from error

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 import ninokit
+from ninokit._optional import require
 from ninokit.benchmarks.compare import compare, find_task
 from ninokit.benchmarks.report import format_summary, installed_version
 from ninokit.configuration import load_config
@@ -21,6 +24,7 @@ from ninokit.plugins import registry
 __all__ = ["main"]
 
 _TASK_PREFIX = "task:"
+_TIMM_PREFIX = "timm:"
 _FAILURE = 2
 
 
@@ -77,7 +81,7 @@ def _add_encode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument(
         "model",
         metavar="MODEL",
-        help="task:NAME, or package.module:callable that makes the network when called without arguments",
+        help="task:NAME, timm:NAME, or package.module:callable that makes the network when called without arguments",
     )
     command.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: a .png, .svg or .pdf file")
     command.set_defaults(run=_run_encode)
@@ -105,12 +109,28 @@ def _run_tasks(options: argparse.Namespace) -> None:
 def _build_model(source: str) -> nn.Module:
     if source.startswith(_TASK_PREFIX):
         return find_task(source.removeprefix(_TASK_PREFIX)).build_model()
+    if source.startswith(_TIMM_PREFIX):
+        return _timm_model(source.removeprefix(_TIMM_PREFIX))
     module_name, colon, name = source.partition(":")
     if not colon or not module_name or not name:
-        raise ConfigError(f"encode: expected task:NAME or package.module:callable; got {source!r}")
+        raise ConfigError(f"encode: expected task:NAME, timm:NAME or package.module:callable; got {source!r}")
     model = _factory(module_name, name)()
     if not isinstance(model, nn.Module):
         raise ConfigError(f"encode: {source} must return a torch.nn.Module; got a {type(model).__name__}")
+    return model
+
+
+def _timm_model(name: str) -> nn.Module:
+    """A network of timm without numbers, which takes no memory however large it is."""
+    timm = require("timm", f"encode {_TIMM_PREFIX}{name}", "timm")
+    try:
+        with torch.device("meta"):
+            model: nn.Module = timm.create_model(name)
+    except (RuntimeError, ValueError) as error:  # as timm says that there is none of that name
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"encode: timm makes no network called {name!r}: {reason}.{hint}") from error
     return model
 
 

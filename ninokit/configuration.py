@@ -59,6 +59,8 @@ class CompareConfig:
         out: folder for the results; made if missing.
         total_steps: optimizer steps of a run, at least 1.
         period: optimizer steps between two nowcasts, at least 1.
+        recalibrate_batchnorm: optimizer steps after a jump over which BatchNorms take their running statistics anew;
+            0 keeps them.
         lr: learning rate, above 0.
         eval_every: steps between two evaluations, at least 1.
         target: score to reach, above 0; an accuracy at most 1.
@@ -81,6 +83,7 @@ class CompareConfig:
     out: str = _setting("runs/compare", "a folder", bool)
     total_steps: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
     period: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+    recalibrate_batchnorm: int = _setting(0, "a whole number, at least 0", lambda value: value >= 0)
     lr: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045
     eval_every: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
     target: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
 
+import ninokit
 from ninokit.cli import main
 
 
@@ -54,6 +56,53 @@ def test_encode_refuses_a_picture_of_another_format(capsys):
     assert captured.err == ("ninokit: plot: expected a file name that ends in .png, .svg or .pdf; got 'graph.gif'\n")
 
 
+def test_encode_a_network_of_timm(capsys):
+    timm = pytest.importorskip("timm")
+    size = sum(parameter.numel() for parameter in timm.create_model("test_vit").parameters())
+    assert main(["encode", "timm:test_vit"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("neural graph: ")
+    assert printed.splitlines()[0].endswith(f" {size:,} parameters")
+
+
+def test_encode_makes_networks_of_timm_without_numbers(capsys, monkeypatch):
+    pytest.importorskip("timm")
+    devices = []
+    encode = ninokit.encode
+
+    def encode_and_look(model):
+        devices.extend({parameter.device.type for parameter in model.parameters()})
+        return encode(model)
+
+    monkeypatch.setattr(ninokit, "encode", encode_and_look)
+    assert main(["encode", "timm:test_resnet"]) == 0
+    assert devices == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet81", r"Unknown model \(resnet81\)\. Did you mean 'resnet18'\?"),
+        ("test_resnet.nobodys", r"Invalid pretrained tag \(nobodys\) for test_resnet\. Did you mean 'test_resnet'\?"),
+        ("", r"Unknown model \(\)\."),
+        ("some/where", r"Model name 'some/where' .+"),
+    ],
+)
+def test_encode_refuses_networks_that_timm_does_not_have(capsys, name, reason):
+    pytest.importorskip("timm")
+    assert main(["encode", f"timm:{name}"]) == 2
+    expected = rf"ninokit: encode: timm makes no network called {name!r}: {reason}\n"
+    assert re.fullmatch(expected, capsys.readouterr().err)
+
+
+def test_encode_says_that_timm_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert main(["encode", "timm:resnet18"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("ninokit: encode timm:resnet18 needs the package 'timm', which does not import here (")
+    assert message.endswith('Install it with: pip install "ninokit[timm]"\n')
+
+
 @pytest.fixture
 def _factories(tmp_path, monkeypatch):
     (tmp_path / "cli_test_factories.py").write_text(
@@ -78,8 +127,8 @@ def test_encode_a_factory_in_the_current_folder(capsys):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("network", "encode: expected task:NAME or package.module:callable; got 'network'"),
-        (":network", "encode: expected task:NAME or package.module:callable; got ':network'"),
+        ("network", "encode: expected task:NAME, timm:NAME or package.module:callable; got 'network'"),
+        (":network", "encode: expected task:NAME, timm:NAME or package.module:callable; got ':network'"),
         ("cli_test_absent:network", "encode: cli_test_absent:network can't be imported: No module named"),
         ("cli_test_factories:absent", "encode: cli_test_factories:absent can't be imported: module"),
         ("cli_test_factories:constant", "encode: cli_test_factories:constant must be callable; got a int"),

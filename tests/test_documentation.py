@@ -15,6 +15,7 @@ from torch import nn
 import ninokit
 import ninokit_cnn
 import ninokit_mlp
+import ninokit_timm
 import ninokit_transformers
 from ninokit.benchmarks.report import format_summary, read_results
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def modules() -> list[str]:
-    packages = [ninokit, ninokit_mlp, ninokit_cnn, ninokit_transformers]
+    packages = [ninokit, ninokit_mlp, ninokit_cnn, ninokit_timm, ninokit_transformers]
     found = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     return [package.__name__ for package in packages] + found
 

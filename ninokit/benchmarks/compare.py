@@ -67,7 +67,14 @@ def compare(config: CompareConfig) -> Results:
     folder.mkdir(parents=True, exist_ok=True)
 
     def attach(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Nowcasting:
-        return attach_to(optimizer, model, nowcaster, period=task.period, total_steps=task.total_steps)
+        return attach_to(
+            optimizer,
+            model,
+            nowcaster,
+            period=task.period,
+            total_steps=task.total_steps,
+            recalibrate_batchnorm=config.recalibrate_batchnorm,
+        )
 
     methods: tuple[AttachNowcasting | None, ...] = (None, attach)
     with _threads(config.threads):

@@ -18,8 +18,10 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
+from ninokit.training.batchnorm import Recalibration
 from ninokit.training.history import StateHistory
 from ninokit.training.horizons import published_horizons
+from ninokit.training.lookahead import run_step_hooks
 from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
 
@@ -42,6 +44,7 @@ def attach(
     nowcast_in_last_period: bool = False,
     history_dtype: torch.dtype | None = None,
     history_device: torch.device | str | None = None,
+    recalibrate_batchnorm: int = 0,
 ) -> Nowcasting:
     """Nowcast a model's weights while an optimizer trains it.
 
@@ -81,6 +84,9 @@ def attach(
         history_dtype: of the past states of floating-point parameters: float32, bfloat16, float16 or float64; left
             out, each parameter's own. A history saved in another one is cast when it is loaded.
         history_device: where the past states are; left out, where each parameter is.
+        recalibrate_batchnorm: optimizer steps after each jump over whose batches every BatchNorm in training mode
+            takes its running statistics anew, as their mean; 0 keeps the statistics from before the jump, which then
+            fade at the pace of the norm's momentum. Only evaluation sees the difference.
 
     Returns:
         A handle with the events so far and `Nowcasting.detach`.
@@ -111,6 +117,10 @@ def attach(
     for name, number in {"period": period, "total_steps": total_steps}.items():
         if not isinstance(number, int):
             raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
+    if not isinstance(recalibrate_batchnorm, int) or recalibrate_batchnorm < 0:
+        raise ConfigError(
+            f"recalibrate_batchnorm: expected a whole number of steps from 0 up, got {recalibrate_batchnorm!r}"
+        )
     if horizons is None:
         horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
     elif horizons and max(horizons) > nowcaster.max_horizon:
@@ -123,7 +133,9 @@ def attach(
         graph = encode(model, example_inputs, architecture=architecture)
     parameters = _parameters(optimizer, model, graph)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
-    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan)
+    run_step_hooks(optimizer)
+    recalibration = Recalibration(model, recalibrate_batchnorm)
+    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan, recalibration)
 
 
 def _innermost(optimizer: Optimizer) -> Optimizer:

@@ -16,8 +16,10 @@ from ninokit.errors import ForecastError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
+from ninokit.training.batchnorm import Recalibration
 from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory, holds_all_bits
+from ninokit.training.lookahead import restart_slow_weights, state_owner
 from ninokit.training.plan import NowcastPlan
 from ninokit.training.rollback import Rollback
 
@@ -46,6 +48,7 @@ class Nowcasting:
         nowcaster: Nowcaster,
         graph: NeuralGraph | None,
         plan: NowcastPlan,
+        recalibration: Recalibration,
     ) -> None:
         self.steps = 0
         self.events: list[NowcastEvent] = []
@@ -55,11 +58,13 @@ class Nowcasting:
         self._parameters = dict(parameters)
         self._plan = plan
         self._history = history
+        self._recalibration = recalibration
+        owner = state_owner(optimizer)
         self._hooks = [
             optimizer.register_step_post_hook(self._after_step),
-            optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._take_saved),
-            optimizer.register_load_state_dict_post_hook(self._load),
+            owner.register_state_dict_post_hook(self._save),
+            owner.register_load_state_dict_pre_hook(self._take_saved),
+            owner.register_load_state_dict_post_hook(self._load),
         ]
         self._saved: Any = None  # taken from a state that the optimizer is loading
 
@@ -79,11 +84,13 @@ class Nowcasting:
             hook.remove()
         self._hooks.clear()
         self._history.release()
+        self._recalibration.stop()
 
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if _was_skipped(optimizer):
             return
         self.steps += 1
+        self._recalibration.count_step()
         if not self._plan.is_snapshot(self.steps):
             return
         self._history.snapshot()
@@ -109,6 +116,8 @@ class Nowcasting:
             _log.warning("step %d: nowcast refused, the weights stay: %s", self.steps, reason)
         else:
             _log.info("step %d: nowcast of horizon %d in %.3f s", self.steps, horizon, event.seconds)
+            restart_slow_weights(self._optimizer, [self._parameters[name] for name in self._trained()])
+            self._recalibration.start()
         registry().notify(event)
 
     @torch.no_grad()
@@ -140,6 +149,7 @@ class Nowcasting:
             "events": [asdict(event) for event in self.events],
             "period": self._plan.period,
             "history": self._history.state_dict(),
+            "batchnorm": self._recalibration.state_dict(),
         }
 
     def _take_saved(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +160,7 @@ class Nowcasting:
     def _load(self, optimizer: Optimizer) -> None:
         saved, self._saved = self._saved, None
         self._history.clear()
+        self._recalibration.stop()
         if saved is None:
             self.steps = _steps_taken(optimizer, self.steps)
             _log.info("the loaded state has no history; after step %d a whole new period comes first", self.steps)
@@ -162,6 +173,8 @@ class Nowcasting:
                 mismatch = f"its period is {saved['period']}, here {self._plan.period}"
             elif saved["history"]["count"] != expected:
                 mismatch = f"it has {saved['history']['count']} states where step {steps} has {expected}"
+            if "batchnorm" in saved:  # not in states of older versions
+                self._recalibration.load_state_dict(saved["batchnorm"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _log.warning("the loaded history is left out: it is damaged (%s: %s)", type(error).__name__, error)
             return

@@ -71,6 +71,21 @@ def test_every_override_reaches_the_task(config):
     assert [event.step for event in runs[1].events] == [7, 14, 21]
 
 
+def test_batchnorms_are_recalibrated_where_asked(config, monkeypatch):
+    seen = []
+
+    def attach(*arguments, recalibrate_batchnorm, **settings):
+        seen.append(recalibrate_batchnorm)
+        return attach_to(*arguments, recalibrate_batchnorm=recalibrate_batchnorm, **settings)
+
+    attach_to = compare_module.attach_to
+    monkeypatch.setattr(compare_module, "attach_to", attach)
+    compare(config)
+    config.recalibrate_batchnorm = 7
+    assert compare(config).config["recalibrate_batchnorm"] == 7
+    assert seen == [0, 7]
+
+
 def test_a_target_beyond_the_score_is_refused(config):
     config.target = 89.5
     with pytest.raises(ConfigError) as caught:

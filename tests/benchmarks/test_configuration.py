@@ -10,8 +10,8 @@ from ninokit.configuration import CompareConfig, load_config
 from ninokit.errors import ConfigError
 
 KNOWN = (
-    "task, seeds, nowcaster, nowcaster_sha256, data_root, out, total_steps, period, lr, eval_every, target, "
-    "stop_at_target, device, threads"
+    "task, seeds, nowcaster, nowcaster_sha256, data_root, out, total_steps, period, recalibrate_batchnorm, "
+    "lr, eval_every, target, stop_at_target, device, threads"
 )
 
 
@@ -71,6 +71,7 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
         ("stop_at_target=1", "stop_at_target must be true or false; got 1"),
         ("period=true", "period must be a whole number, at least 1; got True"),
         ("period=0", f"period must be {COUNT}; got 0"),
+        ("recalibrate_batchnorm=-1", "recalibrate_batchnorm must be a whole number, at least 0; got -1"),
         ("period=1.5", f"period must be {COUNT}; got 1.5"),
         ("period=fast", f"period must be {COUNT}; got 'fast'"),
         ("total_steps=-1", f"total_steps must be {COUNT}; got -1"),

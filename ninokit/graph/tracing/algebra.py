@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ninokit.graph.tracing.axes import Axes, code, element_of, place_of, spans
+from ninokit.graph.tracing.axes import Axes, code, dim_groups, element_of, place_of, spans
 from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
@@ -59,6 +59,25 @@ class Algebra:
             frames += [] if outer is None else [outer]
         return axes.with_frames(frames)
 
+    def reshape(self, axes: Axes, shape: Sequence[int]) -> Axes:
+        """View a tensor under another shape.
+
+        Where dimensions are merged, neurons of several frames may come to lie along one; of these one frame is kept,
+        and the order of the others is fixed along what it does not span.
+
+        Args:
+            axes: of the tensor.
+            shape: of as many numbers.
+
+        Returns:
+            The axes of the view.
+        """
+        frames = list(axes.frames)
+        for merged, _ in dim_groups(axes.shape, shape):
+            if len(merged) > 1 and len(frames) > 1:
+                frames = self._untangle(frames, set(merged))
+        return axes.with_frames(frames).reshape(shape)
+
     def pin_all(self, axes: Axes, why: str) -> None:
         """Fix the order along all dimensions of a tensor."""
         for frame in axes.frames:
@@ -66,7 +85,7 @@ class Algebra:
 
     def fix(self, frame: Tensor, why: str) -> None:
         """Fix the order of all neurons of a frame."""
-        self.elements.fixed.append((element_of(frame).unique(), why))
+        self.elements.fix(element_of(frame).unique(), why)
 
     def slices(self, axes: Axes, dims: Collection[int]) -> Axes:
         """Bind what lies along some dimensions, as a sum over them does that goes back to each of them.
@@ -180,6 +199,25 @@ class Algebra:
         if differ.any():
             self.elements.same.append((one[differ], other[differ]))
 
+    def _untangle(self, frames: Sequence[Tensor], dims: set[int]) -> list[Tensor]:
+        """Frames of which each two span the same of some dimensions, or one of them more than the other, or none."""
+        kept: list[Tensor] = []
+        for frame in sorted(frames, key=self._worth, reverse=True):
+            own = set(spans(frame)) & dims
+            others = [set(spans(other)) & dims for other in kept]
+            clashes = [other for other in others if own and other and not (own <= other or other <= own)]
+            extra = own - set[int]().union(*clashes) if clashes else set()
+            outer = [dim for dim in spans(frame) if dim not in extra]
+            pinned = self._derive(frame, outer, rigid=True, why="merged with other neurons") if extra else frame
+            kept += [] if pinned is None else [pinned]
+        return kept
+
+    def _worth(self, frame: Tensor) -> tuple[bool, bool, int]:
+        """Which of several frames is rather kept: neurons that may move, of parameters, and many."""
+        elements = element_of(frame)
+        numbered = any(base.parameter is not None for base in self.elements.bases_of(elements))
+        return not self.elements.is_fixed(elements), numbered, frame.numel()
+
     # How two tensors meet.
 
     def _meet(self, left: Axes, right: Axes, mode: Mode, usage: Usage | None, *, stay: bool) -> Axes:
@@ -209,7 +247,7 @@ class Algebra:
         frames, waiting = list(left), list(right)
         while waiting:
             new: Tensor | None = waiting.pop()
-            for known in list(frames):
+            for known in sorted(frames, key=Tensor.numel, reverse=True):  # what others belong to is implied by these
                 if new is None:
                     break
                 if set(spans(known)) & set(spans(new)):

@@ -182,10 +182,13 @@ class _Partition:
                 return
 
     def _classes(self) -> Ints:
-        return np.unique(self.colour, return_inverse=True)[1].astype(np.int64)
+        classes = np.zeros(len(self.colour), np.int64)
+        classes[self.nodes] = np.unique(self.colour[self.nodes], return_inverse=True)[1]
+        return classes
 
     def _spread(self, classes: Ints) -> None:
-        colour = mix(classes, 3)
+        colour = np.zeros(len(classes), np.uint64)
+        colour[self.nodes] = mix(classes[self.nodes], 3)
         for salt, (old, new) in enumerate(self.residual):
             np.add.at(colour, new, mix(classes[old], 10 + 8 * salt))
             np.add.at(colour, old, mix(classes[new], 11 + 8 * salt))

@@ -110,8 +110,9 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
     for base in elements.bases:
         if base.parameter is not None:
             by_parameter[base.parameter].append(base)
+    stuck = is_fixed[node]
     layers = [
-        _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), is_fixed[node])
+        _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), stuck)
         for name, shape in shapes.items()
     ]
     for layer in layers:

@@ -171,6 +171,8 @@ def _grouped(call: Call, x: Axes, w: Axes, groups: int, *, transposed: bool) -> 
     algebra.elements.slice_ties.append(SliceTie(into.reshape(groups, -1), out.reshape(groups, -1)))
     weight = Axes((1, entering.size), (code(into)[None],), (True, False)).from_tensors([w])
     batch = algebra.reduce(algebra.elementwise([x, weight]), [1])
+    if leaving.size == groups and algebra.elements.is_fixed(into):  # as the only channels of their slices
+        algebra.fix(code(out), "channels in fixed slices")
     frames = [frame[:, None] for frame in batch.frames] + [code(out)[None]]
     made = Axes((x.shape[0], leaving.size), (), (batch.alike[0], False)).from_tensors([x, w])
     return made.with_frames(frames)
