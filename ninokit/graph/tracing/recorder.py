@@ -80,11 +80,13 @@ class Recorder(TorchDispatchMode):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        with torch.inference_mode(False):  # the frames outlast it
+            before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
         output = func(*args, **kwargs)
         self._algebra.now += 1
         arguments = _by_position(func, args, kwargs)
-        self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
+        with torch.inference_mode(False):
+            self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
     def lookup(self, tensor: Tensor) -> Axes:

@@ -234,6 +234,20 @@ class TestPartly:
         assert [tuple(frame.shape) for frame in met.frames] == [(2, 3, 1)]
         assert board.fixed == [([6, 7, 8], "not cut into runs")]
 
+    def test_heads_that_cross_are_fixed(self, board):
+        """Rows 0 and 1 are one head here, rows 0 and 2 there."""
+        first = code(torch.tensor([[0, 1], [0, 1], [2, 3], [2, 3]]), torch.tensor([0, 1, 0, 1])[:, None])
+        second = code(torch.tensor([[4, 5], [6, 7], [4, 5], [6, 7]]), torch.tensor([0, 0, 1, 1])[:, None])
+        board.elements.new(8)
+        met = board.algebra.elementwise([board.data(first[:, :, None]), board.data(second[:, None, :])])
+        # The heads keep their order, and what is inside stays free.
+        assert [tuple(frame.shape) for frame in met.frames] == [(4, 2, 1), (4, 1, 2)]
+        assert board.fixed == [([8, 9], "meets another order"), ([10, 11], "meets another order")]
+        assert board.relations == [
+            ([0, 1, 2, 3], [8, 8, 9, 9], False),
+            ([4, 5, 6, 7], [10, 10, 11, 11], False),
+        ]
+
 
 class TestReduce:
     def test_over_all_of_them_nothing_is_left(self, board):
@@ -276,8 +290,9 @@ class TestReduce:
         assert element_of(axes.frames[0]).tolist() == [4, 4, 5]
         assert place_of(axes.frames[0]).tolist() == [0, 1, 0]
 
-    def test_runs_that_share_some_neurons_are_fixed(self, board):
-        frame = code(torch.tensor([[0, 1], [0, 2]]), torch.tensor([[0, 0], [1, 0]]))
+    @pytest.mark.parametrize("second", [[0, 2], [1, 2]])
+    def test_runs_that_share_some_neurons_are_fixed(self, board, second):
+        frame = code(torch.tensor([[0, 1], second]), torch.tensor([[0, 0], [1, 1]]))
         board.elements.new(3)
         axes = board.algebra.reduce(board.data(frame), [1])
         assert axes.frames == ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -148,6 +149,7 @@ def test_constants():
     alike = Axes.constant([2, 3], alike=True)
     assert alike == Axes((2, 3), (), (True, True))
     assert not any(alike.is_position(dim) for dim in range(2))
+    assert not Axes((1,), (), (False,)).is_position(0)  # nothing to put into an order
     assert not alike.owned
 
 
@@ -163,6 +165,7 @@ def test_weights_are_what_only_parameters_went_into():
     assert weight.owned
     assert not constant.owned
     assert not data.owned
+    assert not replace(weight, data=True).owned
     both = constant.from_tensors([weight, constant, other])
     assert both.owned
     assert both.parameters == {"v", "w"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -504,7 +504,7 @@ class Plugin:
 
 
 @pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]]:
+def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
     def use(*rules: Any, strict: bool = False) -> Registry:
         registry = Registry(strict=strict)
         for number, offer in enumerate(rules):
@@ -512,7 +512,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]
         monkeypatch.setattr("ninokit.plugins.registry", lambda: registry)
         return registry
 
-    yield use
+    return use
 
 
 def test_a_rule_of_a_plugin_comes_before_the_built_in_one(offered):

@@ -248,7 +248,7 @@ def _channel_shuffle(call: Call) -> Axes:
     axes, groups = call.axes(0), call.args[1]
     batch, channels, *rest = axes.shape
     order = (0, 2, 1, *range(3, 3 + len(rest)))
-    return _shuffle(call, (batch, groups, channels // groups, *rest), order, call.shape)
+    return _shuffle(call, (batch, groups, channels // groups, *rest), order)
 
 
 _RESHAPES = ["view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "_reshape_alias"]
