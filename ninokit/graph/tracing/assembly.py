@@ -221,7 +221,7 @@ class _Assembly:
         by_group: dict[int, list[Series]] = {}
         for number, series in self._made.series.get(base.start, []):
             by_group.setdefault(number, []).append(series)
-        for number, several in by_group.items():
+        for number, several in ((n, run) for n, found in by_group.items() for run in _runs(found)):
             merged = _merge(several) if len(several) > 1 and base.parameter not in self._apart else None
             if merged is not None:
                 start, digits, places = merged
@@ -359,6 +359,15 @@ def _merge(several: Sequence[Series]) -> tuple[int, tuple[tuple[int, int], ...],
     if len(digits) > 2 or not _nested([*digits, *places]):
         return None
     return int(offsets[0]), tuple(digits), tuple(places)
+
+
+def _runs(several: Sequence[Series]) -> list[Sequence[Series]]:
+    """The places of a group's neurons in runs that are one progression each, which is what one view can read."""
+    merged = _merge(several) if len(several) > 1 else None
+    if merged is None or len(merged[2]) < 2:
+        return [several]
+    size = merged[2][-1][0]
+    return [several[start : start + size] for start in range(0, len(several), size)]
 
 
 def _nested(digits: Sequence[tuple[int, int]]) -> bool:

@@ -54,6 +54,7 @@ class Recorder(TorchDispatchMode):
         self._rules = rules
         self._device = device
         self._axes = WeakTensorKeyDictionary()
+        self._brought = WeakTensorKeyDictionary()  # a tensor elsewhere → the one on the device in its place
         self._memory: dict[int, list[Any]] = {}
         self._names = WeakIdKeyDictionary()
         for name, parameter in parameters.items():
@@ -61,19 +62,31 @@ class Recorder(TorchDispatchMode):
         for tensor in alike:
             self.note(tensor, Axes.constant(tensor.shape, alike=True))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, which takes seconds, for a mode that no compiled code meets."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if self._device is not None:
             args, kwargs = tree_map_only(Tensor, self._bring, (args, kwargs))
-        before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-        output = func(*args, **kwargs)
-        self._algebra.now += 1
         name = _packet(func)
         in_place = name.endswith("_") and not name.endswith("__")
+        if self._rule(name, in_place=in_place) is None:
+            with self:  # in inference mode operators that are made of others arrive whole
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        with torch.inference_mode(False):  # the frames outlast it
+            before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        output = func(*args, **kwargs)
+        self._algebra.now += 1
         arguments = _by_position(func, args, kwargs)
-        self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
+        with torch.inference_mode(False):
+            self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
     def lookup(self, tensor: Tensor) -> Axes:
@@ -102,7 +115,14 @@ class Recorder(TorchDispatchMode):
             self._algebra.pin_all(self.lookup(tensor), "output")
 
     def _bring(self, tensor: Tensor) -> Tensor:
-        return tensor if tensor.device == self._device else tensor.to(self._device)
+        """The same one each time, since it may be written into."""
+        if tensor.device == self._device:
+            return tensor
+        found = self._brought.get(tensor)
+        if found is None:
+            found = self._brought[tensor] = tensor.to(self._device)
+            self.note(found, self.lookup(tensor))
+        return found
 
     def _start(self, name: str, parameter: Tensor) -> Axes:
         """Every dimension of a parameter numbers neurons until an operator says otherwise."""
@@ -126,9 +146,12 @@ class Recorder(TorchDispatchMode):
             self.note(output, result)
             self._remember(output)
 
+    def _rule(self, name: str, *, in_place: bool) -> Rule | None:
+        return self._rules.get(name) or (self._rules.get(name[:-1]) if in_place else None)
+
     def _apply(self, name: str, call: Call) -> list[Axes | None] | None:
         """What the rule of an operator says; None if there is no rule, or it fails."""
-        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
+        rule = self._rule(name, in_place=call.in_place)
         if rule is None:
             return None
         try:

@@ -25,6 +25,12 @@ def _addmm(call: Call) -> Axes:
     return call.algebra.elementwise([product, call.axes(0)], "add", usage="shift").expand(call.shape)
 
 
+def _addbmm(call: Call) -> Axes:
+    """``bias + (first @ second).sum(0)``."""
+    product = call.algebra.reduce(_matrix_product(call, 1, 2), [0])
+    return call.algebra.elementwise([product, call.axes(0)], "add", usage="shift").expand(call.shape)
+
+
 def _matrix_product(call: Call, left: int, right: int) -> Axes:
     """(…, m, k) @ (…, k, n), either of which may be a vector."""
     a, b = call.axes(left), call.axes(right)
@@ -194,6 +200,7 @@ def _sides(call: Call, w: Axes, groups: int) -> tuple[Base, Base] | None:
 
 CONTRACTIONS: Mapping[str, Rule] = {
     **{f"aten.{name}": _mm for name in ("mm", "bmm", "matmul", "mv", "dot")},
-    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv", "addbmm")},
+    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv")},
+    "aten.addbmm": _addbmm,
     "aten.convolution": _convolution,
 }

@@ -57,7 +57,6 @@ _DIMS = {
         "max_pool{d}d",
         "max_pool{d}d_with_indices",
         "adaptive_avg_pool{d}d",
-        "_adaptive_avg_pool{d}d",
         "adaptive_max_pool{d}d",
         "upsample_nearest{d}d",
         "_upsample_nearest_exact{d}d",
@@ -68,6 +67,7 @@ _DIMS = {
 
 SPATIAL: Mapping[str, Rule] = {
     **_DIMS,
+    **{f"aten._adaptive_avg_pool{dims}d": _positions(dims) for dims in (2, 3)},
     **{
         f"aten.{name}": _positions(dims)
         for name, dims in {
