@@ -272,7 +272,7 @@ class Algebra:
         """Frames of two tensors, each of one met with each of the other that spans a dimension of it.
 
         Returns:
-            What is left of them, and the dimensions along which orders met of which nothing is left.
+            What is left of them, and the dimensions along which neurons keep their order that no frame has any more.
         """
         separated: set[int] = set()
         shared = [frame for frame in left if _is_among(frame, right)]
@@ -293,7 +293,8 @@ class Algebra:
                     continue  # they have something in common, and are two still
                 met.remove(known)
                 if kept == [None, None]:
-                    separated |= set(spans(one.frame)) & set(spans(other.frame))
+                    left_over = {dim for frame in again for dim in spans(frame)}
+                    separated |= {*spans(one.frame), *spans(other.frame)} - left_over
                 waiting += [_Met(frame, one.of | other.of, all(ends)) for frame in kept if frame is not None]
                 waiting += [_Met(frame, frozenset({object()}), owned=False) for frame in again]
                 break

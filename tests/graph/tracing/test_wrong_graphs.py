@@ -86,6 +86,10 @@ def bilinear_form(net: Any, x: Tensor) -> Tensor:
     return torch.einsum("bd,be,def->bf", x, x, net.weight)
 
 
+def uneven_runs(net: Any, x: Tensor) -> Tensor:
+    return torch.einsum("bnd,nd->bn", functional.conv2d(x, net.first).reshape(-1, 3, 8), net.weight).mean(1)[:, None]
+
+
 def position_of_a_pad(net: Any, x: Tensor) -> Tensor:
     return functional.linear(functional.conv2d(x, net.first, padding=1), net.second)
 
@@ -134,6 +138,8 @@ CASES = {
     # All dimensions but one that stood in both summed ones stayed free when these were separated.
     "sum over two": Case(sum_over_two, {"first": (6, 1, 1, 1), "weight": (6, 2, 8)}, ((3, 1, 1, 2),)),
     "bilinear form": Case(bilinear_form, {"weight": (2, 2, 3)}, ((3, 2),)),
+    # Of two dimensions that neurons lay across, only the one that they clashed along was fixed.
+    "uneven runs": Case(uneven_runs, {"first": (2, 1, 2, 2), "weight": (3, 8)}, ((2, 1, 5, 4),)),
     # One position is alike; the two that padding makes of it are not.
     "position of a pad": Case(position_of_a_pad, {"first": (3, 1, 2, 2), "second": (5, 2)}, ((3, 1, 1, 1),)),
     "pooled with padding": Case(pooled_with_padding, {"first": (4, 3), "second": (2, 4)}, ((3, 3),)),
