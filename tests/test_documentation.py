@@ -70,10 +70,17 @@ def test_the_plugin_guides_architecture(monkeypatch):
 
     graph = ninokit.encode(Shifted())
     monkeypatch.setitem(sys.modules, "my_plugin", SimpleNamespace(Shifted=Shifted, encode=scope["encode"]))
-    exec(code_blocks("docs/plugins.md")[1], scope)
+    exec(code_blocks("docs/plugins.md")[2], scope)
     scope["test_graph_is_right"]()
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
+
+
+def test_the_plugin_guides_slice_of_interleaved_heads():
+    scope: dict[str, object] = {}
+    exec(code_blocks("docs/plugins.md")[1], scope)
+    weight = torch.arange(4 * 48 * 64).view(4 * 48, 64)
+    assert torch.equal(scope["view"](weight)[..., 0], weight.view(4, 48, 64)[:, 16:32])
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ def _check_shapes(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> N
         fits = len(view.axes) == len(shape)
         if not fits or any(axis.stop > size for axis, size in zip(view.axes, shape, strict=True)):
             raise GraphError(f"{name}: its view covers {view.window}, its shape is {tuple(shape)}")
+        if view.needs_copy(shape):
+            raise GraphError(f"{name}: its view {view.spelled!r} needs a copy of the shape {tuple(shape)}")
 
 
 def _check_coverage(name: str, shape: Sequence[int], blocks: Sequence[Edges]) -> None:

@@ -82,7 +82,7 @@ class View:
                 raise GraphError(
                     f"shape {tuple(shape)} read as {view.spelled!r}: axis {number} has no index {axis.stop - 1}"
                 )
-        if _needs_copy(shape, axes):
+        if view.needs_copy(shape):
             raise GraphError(
                 f"shape {tuple(shape)} read as {view.spelled!r} needs a copy, because axes of one label are not "
                 f"neighbours in memory; describe it as several blocks, with a window each"
@@ -110,6 +110,27 @@ class View:
         """The labels of the axes, as authors of encoders write them."""
         axes = [" ".join(digit.label for digit in axis.digits) for axis in self.axes]
         return " ".join(f"({axis})" if " " in axis else axis for axis in axes)
+
+    def needs_copy(self, shape: Sequence[int]) -> bool:
+        """Whether digits of one label don't follow each other in the memory of a parameter.
+
+        Args:
+            shape: the parameter's shape; it is contiguous.
+
+        Returns:
+            Whether the view can't read it.
+        """
+        memory = [*accumulate(reversed(shape[1:]), mul, initial=1)][::-1]
+        for label in LABELS:
+            steps = [
+                (digit.size, digit.stride * step)
+                for axis, step in zip(self.axes, memory, strict=False)  # a scalar has no axis
+                for digit in axis.digits
+                if digit.label == label and digit.size > 1
+            ]
+            if any(outer != size * inner for (_, outer), (size, inner) in pairwise(steps)):
+                return True
+        return False
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Read a tensor through the view.
@@ -225,21 +246,6 @@ def _split(tensor: Tensor, dim: int, axis: Axis) -> Tensor:
         dim = tensor.ndim - 1
     step = axis.digits[-1].stride
     return tensor if step == 1 else tensor[(slice(None),) * dim + (slice(None, None, step),)]
-
-
-def _needs_copy(shape: Sequence[int], axes: Sequence[Axis]) -> bool:
-    """Whether digits of one label don't follow each other in the memory of a contiguous parameter."""
-    memory = [*accumulate(reversed(shape[1:]), mul, initial=1)][::-1]
-    for label in LABELS:
-        steps = [
-            (digit.size, digit.stride * step)
-            for axis, step in zip(axes, memory, strict=False)  # a scalar has no axis
-            for digit in axis.digits
-            if digit.label == label and digit.size > 1
-        ]
-        if any(outer != size * inner for (_, outer), (size, inner) in pairwise(steps)):
-            return True
-    return False
 
 
 def _size(axes: Sequence[Axis], label: str) -> int:

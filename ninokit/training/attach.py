@@ -51,7 +51,8 @@ def attach(
     The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
     nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
-    parameters, and those the optimizer does not have, give context and are never written.
+    parameters, and those the optimizer does not have, give context and are never written; those that the graph leaves
+    out, since the network does not use them, do neither, and a warning names them.
 
     The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
     anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as

@@ -62,6 +62,22 @@ def test_fused_parameter_in_windows():
         assert torch.equal(block.view(model.weight)[0, :, :, 0], model.weight[4 * i : 4 * i + 4])
 
 
+def test_windows_with_a_step():
+    """Channels that take turns, as after a shuffle of two groups."""
+    model = nn.Linear(3, 4)
+    builder = GraphBuilder(model)
+    inputs = builder.neurons("inputs", 3)
+    for start in (0, 1):
+        part = builder.neurons(f"part{start}", 2)
+        window = {0: (start, 4, 2)}
+        builder.edges(EdgeKind.LINEAR, inputs, part, parameter="weight", axes="dst src", window=window)
+        builder.vector(EdgeKind.BIAS, part, parameter="bias", window=window)
+    weights, biases = (builder.build().blocks[name] for name in ("weight", "bias"))
+    for start in (0, 1):
+        assert torch.equal(weights[start].view(model.weight)[0, :, :, 0], model.weight[start::2])
+        assert torch.equal(biases[start].view(model.bias).flatten(), model.bias[start::2])
+
+
 def test_grouped_queries_read_a_shared_destination():
     """Two values of two neurons, each read by three queries: (query, value) can't be merged without a copy."""
     model = nn.Linear(12, 5, bias=False)

@@ -199,3 +199,12 @@ def test_describe():
         "–          residual     diagonal     a → b         1      4\n"
         "experts    linear       dense        a → b         1     16"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "line"), [(2, "p0, p1"), (5, "p0, p1, p2, p3, p4"), (7, "p0, p1, p2, p3, p4, … (7 in all)")]
+)
+def test_description_ends_with_what_is_left_out(number, line):
+    names = tuple(f"p{i}" for i in range(number))
+    graph = NeuralGraph((Neurons("a", 2),), (), {}, left_out=names)
+    assert graph.describe().endswith(f"\n\nleft out, as the network does not use them: {line}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations, product
+from dataclasses import replace
+from itertools import pairwise, permutations, product
 
 import pytest
 import torch
@@ -283,6 +284,36 @@ def test_reasons():
         "also": "tied to 'table'",
     }
     assert [cut.label for cut in symmetry.free] == ["4 neurons of 'free'"]
+
+
+def test_a_graph_that_knows_its_roles():
+    """Inputs that are hidden to the flow, as in a network that adds to its inputs, and an end that is no output."""
+    groups = tuple(Neurons(name, 4) for name in "abcd")
+    blocks = tuple(Edges(EdgeKind.ATTENTION_HEAD, a, b) for a, b in pairwise(groups))
+    guessed = NeuralGraph(groups, blocks, {})
+    known = replace(guessed, roles={"b": "input", "c": "output"})
+    assert find_symmetry(known).roles == known.roles
+    assert find_symmetry(known).fixed == known.roles
+    assert [cut.groups for cut in find_symmetry(known).free] == [("a",), ("d",)]
+    assert find_symmetry(known, roles={"d": "output"}).fixed == {"d": "output"}
+    assert find_symmetry(replace(guessed, roles={})).fixed == {}
+
+
+def test_a_graph_that_knows_its_roles_is_not_tied_to_an_embedding():
+    words, stream, hidden = Neurons("words", 5, 5), Neurons("stream", 4), Neurons("hidden", 4)
+    views = [
+        make_view(shape, axes, expected={"group": 1, "dst": 4, "src": src})
+        for shape, axes, src in [((5, 4), "src dst", 5), ((4, 4), "dst src", 4)]
+    ]
+    blocks = (
+        Edges(EdgeKind.TOKEN_EMBEDDING, words, stream, 1, "table", views[0]),
+        Edges(EdgeKind.LINEAR, stream, hidden, 1, "linear", views[1]),
+    )
+    shapes = {"table": torch.Size((5, 4)), "linear": torch.Size((4, 4))}
+    guessed = NeuralGraph((words, stream, hidden), blocks, shapes)
+    assert [cut.groups for cut in find_symmetry(guessed, reused={"table"}).free] == [("stream", "hidden")]
+    known = replace(guessed, roles={"words": "input"})
+    assert [cut.groups for cut in find_symmetry(known, reused={"table"}).free] == [("stream",), ("hidden",)]
 
 
 def test_fixed_heads_leave_the_order_inside_free():

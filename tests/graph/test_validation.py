@@ -11,7 +11,7 @@ from torch import nn
 
 from ninokit.errors import GraphError
 from ninokit.graph import EdgeKind, Edges, GraphBuilder, NeuralGraph, Neurons
-from ninokit.graph.lattice import Axis
+from ninokit.graph.lattice import Axis, Digit
 from ninokit.graph.views import View, make_view
 
 A, B = Neurons("a", 3), Neurons("b", 2)
@@ -79,6 +79,50 @@ def test_view_of_too_small_a_part():
 def test_view_of_another_number_of_axes():
     with refusal("w: its view covers ((0, 2), (0, 3)), its shape is (2, 3, 1)"):
         NeuralGraph((A, B), (Edges(EdgeKind.LINEAR, A, B, 1, "w", VIEW),), {"w": torch.Size((2, 3, 1))})
+
+
+def test_view_that_needs_a_copy():
+    one, pair = Neurons("one", 1), Neurons("pair", 4)
+    view = View((Axis(0, (Digit("dst", 2, 3), Digit("dst", 2))),), (0, 1))
+    with refusal("w: its view '(dst dst)' needs a copy of the shape (5,)"):
+        NeuralGraph((one, pair), (Edges(EdgeKind.BIAS, one, pair, 1, "w", view),), {"w": torch.Size((5,))})
+
+
+def test_interleaved_heads_cover_once():
+    """Queries, keys and values of three heads of two, as one parameter has them: head by head."""
+    stream, heads = Neurons("stream", 4), [Neurons(name, 6) for name in "qkv"]
+
+    def graph(*starts: int) -> NeuralGraph:
+        views = [
+            View.of((18, 4), [Axis(start, (Digit("group", 3, 6), Digit("dst", 2))), Axis.split([("src", 4)])])
+            for start in starts
+        ]
+        blocks = [
+            Edges(EdgeKind.QUERY, stream, group, 3, "w", view, "src") for group, view in zip(heads, views, strict=False)
+        ]
+        return NeuralGraph((stream, *heads), tuple(blocks), {"w": torch.Size((18, 4))})
+
+    assert graph(0, 2, 4).num_edges == 72
+    with refusal("w: 24 of its 72 numbers (shape (18, 4)) are on no edge; add edges that carry them"):
+        graph(0, 2)
+    with refusal("w: covered twice, by the edges stream → k and stream → v; every number belongs on one edge"):
+        graph(0, 2, 3)
+
+
+def test_roles_of_strangers_and_other_roles():
+    edges = (Edges(EdgeKind.LINEAR, A, B, 1, "w", VIEW),)
+    NeuralGraph((A, B), edges, SHAPES, {"a": "input", "b": "output"})
+    with refusal("roles: the graph has no neurons 'c', 'd'"):
+        NeuralGraph((A, B), edges, SHAPES, {"d": "input", "a": "input", "c": "output"})
+    with refusal("roles: neurons 'b' are 'input', 'output', 'input and output' or left out, got 'hidden'"):
+        NeuralGraph((A, B), edges, SHAPES, {"a": "input", "b": "hidden"})
+
+
+def test_a_parameter_left_out_is_on_no_edge():
+    edges = (Edges(EdgeKind.LINEAR, A, B, 1, "w", VIEW),)
+    assert NeuralGraph((A, B), edges, SHAPES, left_out=("v",)).num_parameters == 6
+    with refusal("w: left out and among the parameters of the graph; it is one or the other"):
+        NeuralGraph((A, B), edges, SHAPES, left_out=("v", "w"))
 
 
 def test_taps_covered_twice_and_left_out():

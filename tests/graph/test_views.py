@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from slow_views import shapes, slow_counts, slow_read, views_of
 
 from ninokit.errors import GraphError
 from ninokit.graph.lattice import Axis, Digit
@@ -187,6 +190,20 @@ ERRORS = [
         "window 0:1 on axis 2 does not lie inside the shape (2, 3)",
     ),
     (
+        (2, 3),
+        "dst src",
+        {"group": 1, "dst": 2, "src": 3},
+        {1: (0, 4, 2)},
+        "window 0:4:2 on axis 1 does not lie inside the shape (2, 3)",
+    ),
+    (
+        (2, 3),
+        "dst src",
+        {"group": 1, "dst": 2, "src": 3},
+        {1: (0, 3, 0)},
+        "window 0:3:0 on axis 1 has a step below 1",
+    ),
+    (
         (2, 3, 2),
         "tap dst tap",
         {"group": 1, "dst": 3, "src": 1},
@@ -217,3 +234,107 @@ def test_view_is_a_value():
     assert view == make_view((2, 3), "dst src", expected=expected)
     assert view == View((Axis(0, (Digit("dst", 2, 1),)), Axis(0, (Digit("src", 3, 1),))), (0, 1))
     assert hash(view) == hash(make_view((2, 3), "dst src", expected=expected))
+
+
+def test_window_with_a_step():
+    view = make_view((6, 2), "dst src", expected={"group": 1, "dst": 3, "src": 2}, window={0: (1, 6, 2)})
+    assert view.axes[0] == Axis(1, (Digit("dst", 3, 2),))
+    assert view(numbered(6, 2))[0, :, :, 0].tolist() == [[2, 3], [6, 7], [10, 11]]
+    uneven = make_view((7, 2), "dst src", expected={"group": 1, "dst": 2, "src": 2}, window={0: (0, 4, 3)})
+    assert uneven(numbered(7, 2))[0, :, :, 0].tolist() == [[0, 1], [6, 7]]
+    split = make_view((8,), "(group dst)", expected={"group": 2, "dst": 2, "src": 1}, window={0: (0, 8, 2)})
+    assert split(numbered(8)).flatten(2).tolist() == [[[0], [2]], [[4], [6]]]
+
+
+def test_slice_of_interleaved_heads():
+    axes = [Axis(2, (Digit("group", 3, 6), Digit("dst", 2))), Axis.split([("src", 2)])]
+    view = View.of((18, 2), axes)
+    weight = numbered(18, 2)
+    assert view.shape == (3, 2, 2, 1)
+    assert torch.equal(view(weight)[..., 0], weight.view(3, 6, 2)[:, 2:4])
+    assert view.window == ((2, 16), (0, 2))
+    assert view.spelled == "(group dst) src"
+
+
+def test_digits_of_one_label_merge_outermost_first():
+    axes = [Axis.split([("tap", 2), ("dst", 1)]), Axis(0, (Digit("tap", 2, 3), Digit("tap", 3)))]
+    view = View.of((2, 6), axes)
+    assert view.shape == (1, 1, 1, 12)
+    assert view(numbered(2, 6)).flatten().tolist() == [*range(12)]
+
+
+@given(st.data(), shapes)
+def test_any_lattice_is_read_and_written_as_number_by_number(data, shape):
+    view = data.draw(views_of(shape))
+    assume(not view.needs_copy(shape))
+    tensor = numbered(*shape)
+    read = view(tensor)
+    assert read.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    assert read.numpy().tolist() == slow_read(view, tensor.numpy()).tolist()
+    assert View.of(shape, view.axes, view.taps) == view
+    written = torch.zeros(shape)
+    view(written).copy_(torch.ones(view.shape))
+    assert written.numpy().tolist() == slow_counts([view], shape).tolist()
+
+
+@given(st.data(), shapes)
+def test_any_lattice_is_read_with_leading_dimensions_on_meta_and_under_autograd(data, shape):
+    view = data.draw(views_of(shape))
+    assume(not view.needs_copy(shape))
+    states = numbered(2, 3, *shape)
+    read = view(states)
+    assert read.shape == (2, 3, *view.shape)
+    assert torch.equal(read[1, 2], view(states[1, 2]))
+    assert view(states.to("meta")).shape == read.shape
+    parameter = torch.zeros(shape, requires_grad=True)
+    weights = torch.rand(view.shape)
+    (slope,) = torch.autograd.grad((view(parameter) * weights).sum(), parameter)
+    expected = torch.zeros(shape)
+    view(expected).copy_(weights)
+    assert torch.equal(slope, expected)
+
+
+@given(st.data(), shapes)
+def test_a_view_is_refused_if_and_only_if_torch_would_copy(data, shape):
+    view = data.draw(views_of(shape))
+    try:
+        view(torch.zeros(shape))
+    except RuntimeError:
+        with pytest.raises(GraphError, match="needs a copy, because axes of one label are not neighbours in memory"):
+            View.of(shape, view.axes, view.taps)
+    else:
+        View.of(shape, view.axes, view.taps)
+
+
+def test_gradients_of_what_is_written_through_a_lattice():
+    view = View.of((6,), [Axis(1, (Digit("group", 2, 3), Digit("dst", 2)))])
+    weights = torch.arange(4.0, requires_grad=True)
+    parameter = torch.zeros(6)
+    view(parameter).copy_(weights.view(view.shape))
+    (slope,) = torch.autograd.grad((parameter * torch.arange(6.0)).sum(), weights)
+    assert slope.tolist() == [1, 2, 4, 5]
+
+
+CHECKED = [
+    ([[("dst", 2)]], None, "1 axes 'dst' for the shape (6, 2), which has 2"),
+    ([[("dst", 6)], [("src", 3)]], None, "shape (6, 2) read as 'dst src': axis 1 has no index 2"),
+    ([[("dst", 3), ("tap", 2)], [("src", 2)]], (0, 3), "taps 0:3 do not lie inside the 2 of '(dst tap) src'"),
+    ([[("dst", 6)], [("src", 2)]], (1, 1), "taps 1:1 do not lie inside the 1 of 'dst src'"),
+    (
+        [[("dst", 2), ("src", 3)], [("dst", 2)]],
+        None,
+        "shape (6, 2) read as '(dst src) dst' needs a copy, because axes of one label are not neighbours in memory; "
+        "describe it as several blocks, with a window each",
+    ),
+]
+
+
+@pytest.mark.parametrize(("factors", "taps", "message"), CHECKED, ids=range(len(CHECKED)))
+def test_errors_of_the_checked_constructor(factors, taps, message):
+    with pytest.raises(GraphError, match=f"^{re.escape(message)}$"):
+        View.of((6, 2), [Axis.split(axis) for axis in factors], taps)
+
+
+def test_two_levels_of_one_label_need_a_copy():
+    with pytest.raises(GraphError, match=r"^shape \(10,\) read as '\(dst dst\)' needs a copy, "):
+        View.of((10,), [Axis(0, (Digit("dst", 2, 6), Digit("dst", 3)))])

@@ -221,6 +221,39 @@ class TestWorksWith:
         assert nowcasting.accepted == 5
         assert losses[-1] < losses[0]
 
+    @pytest.mark.parametrize("needs_graph", [True, False])
+    def test_parameters_that_the_graph_leaves_out_are_not_nowcast(
+        self, network, batches, train, scripted, caplog, needs_graph
+    ):
+        graph = ninokit.encode(network)
+        for place in range(7):
+            network.register_parameter(f"unused{place}", nn.Parameter(torch.ones(2)))
+        network.forward = nn.Sequential(*network).forward
+        names = tuple(f"unused{place}" for place in range(7))
+        nowcaster = scripted()
+        nowcaster.needs_graph = needs_graph
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+        plan = {"graph": replace(graph, left_out=names), "period": 10, "total_steps": 60}
+        nowcasting = ninokit.attach(optimizer, network, nowcaster, **plan)
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            (
+                "WARNING",
+                "not nowcast, as the network does not use them: "
+                "unused0, unused1, unused2, unused3, unused4, … (7 in all)",
+            )
+        ]
+        train(network, optimizer, batches[:25])
+        assert nowcasting.accepted == 2
+        assert {*nowcaster.calls[0][0]} == {*graph.parameters}
+        assert all(torch.equal(getattr(network, name), torch.ones(2)) for name in names)
+        saved = copy.deepcopy(optimizer.state_dict())
+        assert saved["ninokit"]["history"]["states"].keys() == {*graph.parameters}
+        nowcasting.detach()
+        resumed = ninokit.attach(optimizer, network, scripted(), **plan)
+        optimizer.load_state_dict(saved)
+        train(network, optimizer, batches[25:30])
+        assert resumed.accepted == 3
+
     # torch's own, on Python 3.13.0 alone
     @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")
     def test_compiled_models(self, network, batches, train, scripted):
@@ -662,6 +695,13 @@ class TestBadSettings:
         )
         with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
             ninokit.attach(optimizer, network, "linefit", total_steps=100)
+
+    def test_a_graph_that_leaves_out_what_the_model_does_not_have(self, network):
+        graph = replace(ninokit.encode(network), left_out=("3.weight",))
+        optimizer = torch.optim.SGD(network.parameters())
+        message = "graph: its parameters are not the model's; pass the graph of this very model"
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, "linefit", graph=graph, total_steps=100)
 
     def test_a_graph_of_another_model(self, network):
         graph = ninokit.encode(nn.Linear(4, 6))

@@ -18,7 +18,8 @@ from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
 
-Mode = Literal["add", "multiply"]
+Mode = Literal["add", "multiply", "tie"]
+_Pairs = list[tuple[Tensor, Tensor]]
 _Joined = tuple[Tensor | None, Tensor | None, list[Tensor]]
 _MIX = 0x9E3779B97F4A7C15
 
@@ -115,7 +116,8 @@ class Algebra:
 
         Args:
             operands: the axes of the tensors.
-            mode: ``add`` where values are added, so that neurons go on as others.
+            mode: ``add`` where values are added, so that neurons go on as others; ``tie`` where a weight that is used
+                twice puts them in the order of others.
             usage: what parameters among the operands are used as.
             stay: whether the result is in the memory of the first operand, and its neurons are called the same.
 
@@ -185,16 +187,22 @@ class Algebra:
             for axes in (left, right):
                 self.use(axes, usage)
         ndim = len(left.shape)
-        fixed = {dim for dim in range(ndim) if left.is_position(dim)}, {dim for dim in range(ndim) if right.is_position(dim)}
+        fixed = (
+            {dim for dim in range(ndim) if left.is_position(dim)},
+            {dim for dim in range(ndim) if right.is_position(dim)},
+        )
         left = self.pin(left, fixed[1], "meets positions")
         right = self.pin(right, fixed[0], "meets positions")
-        residual = mode == "add" and not left.owned and not right.owned
-        join = partial(self._join, residual=residual, owned=(left.owned, right.owned), stay=stay)
+        sums = None
+        if mode != "multiply" and not left.owned and not right.owned:
+            sums = self.elements.residual if mode == "add" else self.elements.tied
+        join = partial(self._join, sums=sums, owned=(left.owned, right.owned), stay=stay)
         frames = self._join_all(left.frames, right.frames, join)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
-        attention = {"paired": left.paired or right.paired, "attends": left.attends or right.attends}
-        return Axes(shape, (), alike, **attention).from_tensors([left, right]).with_frames(frames)
+        paired, attends = left.paired or right.paired, left.attends or right.attends
+        met = Axes(shape, (), alike, paired=paired, attends=attends)
+        return met.from_tensors([left, right]).with_frames(frames)
 
     def _join_all(self, left: Sequence[Tensor], right: Sequence[Tensor], join: Callable[..., _Joined]) -> list[Tensor]:
         """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
@@ -212,7 +220,9 @@ class Algebra:
             frames += [] if new is None else [new]
         return frames
 
-    def _join(self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool) -> _Joined:
+    def _join(
+        self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
+    ) -> _Joined:
         """Two frames that span a dimension in common: what is left of each, and what has to be met anew."""
         if torch.equal(left, right):
             return left, None, []
@@ -223,28 +233,64 @@ class Algebra:
         e, f = element_of(big).flatten(), element_of(small).flatten()
         to_right, to_left = _is_function(e, f), _is_function(f, e)
         if to_right and to_left:
-            return self._join_evenly(left, right, residual=residual, owned=owned, stay=stay)
-        if to_right or to_left:
-            fine, coarse = (big, small) if to_right else (small, big)
-            if owned[0 if to_right else 1] and a == b:
-                self.tie(e, f)
-                self._place(big, small, owned)
-                return (None, right, []) if to_right else (left, None, [])
-            if _in_runs(element_of(fine).flatten(), element_of(coarse).flatten()):
-                self._compare_places(fine, coarse)
-                self._relate(element_of(fine).flatten(), element_of(coarse).flatten(), rigid=False)
-                return (left, None, []) if to_right else (None, right, [])
-        return None, None, self._separate(left, right, a & b)
+            return self._join_evenly(left, right, sums=sums, owned=owned, stay=stay)
+        joined: _Joined | None = None
+        if to_right:
+            joined = self._join_finer(left, right, weight=owned[0] and a == b)
+        elif to_left:
+            turned = self._join_finer(right, left, weight=owned[1] and a == b)
+            joined = turned and (turned[1], turned[0], turned[2])
+        elif a != b:
+            joined = self._join_inside(left, right)
+        return joined or (None, None, self._separate(left, right, a & b))
+
+    def _join_finer(self, fine: Tensor, coarse: Tensor, *, weight: bool) -> _Joined | None:
+        """A frame several of whose neurons stand where another has one: these belong to it.
+
+        A weight reads one neuron at several places; then they are that neuron. None if the neurons that would belong
+        to one are not in a row.
+        """
+        big, small = torch.broadcast_tensors(fine, coarse)
+        if weight:
+            self.tie(element_of(big), element_of(small))
+            self._place(big, small, (True, False))
+            return None, coarse, []
+        if not _in_runs(element_of(big).flatten(), element_of(small).flatten()):
+            return None
+        self._belong(big, small)
+        return fine, None, []
+
+    def _belong(self, fine: Tensor, coarse: Tensor) -> None:
+        """The neurons of one frame belong to those of another, at whose places they stand in their order."""
+        child, parent = element_of(fine).flatten(), element_of(coarse).flatten()
+        own, places = _rank(place_of(fine).flatten()), _rank(place_of(coarse).flatten())
+        alone = _is_function(own, places)  # places that say nothing of which child it is
+        number = _number_of_child(child, parent) * (int(own.max()) + 1) + own
+        ordered = not alone and _is_function(number, places)
+        if not alone and not ordered:
+            self._compare_places(fine, coarse)
+        self._relate(child, parent, rigid=ordered)
+
+    def _join_inside(self, left: Tensor, right: Tensor) -> _Joined:
+        """A frame that spans all that another does and more: what its neurons belong to meets the other."""
+        outer, inner = (left, right) if len(spans(left)) > len(spans(right)) else (right, left)
+        part = self._derive(outer, spans(inner))
+        again: list[Tensor] = []
+        if part is not None:
+            *_, again = self._join(part, inner, sums=None, owned=(False, False), stay=False)
+        if part is None or again:
+            return None, None, self._separate(left, right, set(spans(inner)))
+        return (left, None, []) if outer is left else (None, right, [])
 
     def _join_evenly(
-        self, left: Tensor, right: Tensor, *, residual: bool, owned: tuple[bool, bool], stay: bool
+        self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
     ) -> _Joined:
         """Two frames whose neurons pair one by one."""
         big, small = torch.broadcast_tensors(left, right)
         self._compare_places(big, small)
-        if residual:
+        if sums is not None:
             older, younger = sorted((left, right), key=lambda frame: self.elements.births(element_of(frame)))
-            self._add(older, younger)
+            sums.append(_pairs_of(older, younger))
             return (left, None, []) if stay or younger is left else (None, right, [])
         self.tie(element_of(big), element_of(small))
         self._place(big, small, owned)
@@ -256,7 +302,7 @@ class Algebra:
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
             return (None if first is None else left), (None if second is None else right), []
-        *_, again = self._join(first, second, residual=False, owned=(False, False), stay=False)
+        *_, again = self._join(first, second, sums=None, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))
         return left, right, []
@@ -268,10 +314,6 @@ class Algebra:
             outer = [dim for dim in spans(frame) if dim not in dims]
             parts.append(self._derive(frame, outer, rigid=True, why="meets another order"))
         return [part for part in parts if part is not None]
-
-    def _add(self, older: Tensor, younger: Tensor) -> None:
-        old, new = torch.broadcast_tensors(element_of(older), element_of(younger))
-        self.elements.residual.append(_distinct_pairs(old.flatten(), new.flatten()))
 
     def _compare_places(self, left: Tensor, right: Tensor) -> None:
         """Neurons whose places are paired differently by two frames are not interchangeable."""
@@ -357,6 +399,12 @@ class Algebra:
             self.elements.relations.append(Relation(child[differ], parent[differ], rigid))
 
 
+def _pairs_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The neurons of two frames at the same index."""
+    first, second = torch.broadcast_tensors(element_of(left), element_of(right))
+    return _distinct_pairs(first.flatten(), second.flatten())
+
+
 def _distinct_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Each pair of numbers that stand beside each other once, sorted by the first; all below 2^31."""
     pairs = torch.unique(code(a, b))
@@ -367,6 +415,21 @@ def _is_function(a: Tensor, b: Tensor) -> bool:
     """Whether equal numbers of `a` stand beside equal numbers of `b`."""
     one, _ = _distinct_pairs(a, b)
     return not bool((one[1:] == one[:-1]).any())
+
+
+def _number_of_child(child: Tensor, parent: Tensor) -> Tensor:
+    """The how manieth child of its parent each is."""
+    children, inverse = torch.unique(child, return_inverse=True)
+    parents = torch.zeros_like(children).scatter_(0, inverse, parent)
+    order = torch.argsort(parents, stable=True)
+    _, counts = torch.unique_consecutive(parents[order], return_counts=True)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    numbers = torch.empty_like(children).scatter_(0, order, torch.arange(len(children)) - starts)
+    return numbers[inverse]
+
+
+def _rank(values: Tensor) -> Tensor:
+    return torch.unique(values, return_inverse=True)[1]
 
 
 def _in_runs(child: Tensor, parent: Tensor) -> bool:

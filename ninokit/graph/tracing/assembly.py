@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ __all__ = ["UnevenError", "assemble"]
 
 
 def assemble(
-    found: Neurality, made: Grouping, elements: Elements, left_out: Sequence[str], shapes: dict[str, tuple[int, ...]]
+    found: Neurality, made: Grouping, elements: Elements, left_out: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> NeuralGraph:
     """The neural graph.
 
@@ -71,12 +71,14 @@ class _Side:
         start: the index of its first neuron.
         digits: (size, stride) of the others, outermost first.
         taps: (size, stride) of the places of each neuron, if it has several.
+        kind: of the edges that enter it, where a parameter writes to it.
     """
 
     neurons: Neurons
     start: int
     digits: tuple[tuple[int, int], ...]
     taps: tuple[tuple[int, int], ...] = ()
+    kind: EdgeKind | None = None
 
 
 class _Assembly:
@@ -94,28 +96,29 @@ class _Assembly:
     def add(self, layer: Layer) -> None:
         """The blocks of a parameter."""
         if layer.src is not None and layer.dst is not None and max(layer.src.slices, layer.dst.slices) > 1:
-            self._add_sliced(layer)
+            self._add_sliced(layer, layer.src, layer.dst)
             return
-        targets = [self._single(layer.name)] if layer.dst is None else list(self._sides(layer.dst, taps=False))
+        targets = list(self._targets(layer))
         for target in targets:
             if layer.src is None:
                 make = self._rows if layer.rows else self._extra
                 self._join(layer, target, make(layer, target, several=len(targets) > 1))
                 continue
-            for source in self._sides(layer.src, taps=True):
+            for source in self._sources(layer.src):
                 self._join(layer, target, source)
 
     def structure(self) -> None:
         """What is added to what, and which neurons belong to which heads."""
         joined: set[tuple[int, int]] = set()
+        chains = _Chains()
         for old, new in self._elements.residual:
             for source, target, a, b in self._pairs(old.numpy(), new.numpy()):
-                if source != target and {(source, target), (target, source)}.isdisjoint(joined) and np.array_equal(a, b):
-                    joined.add((source, target))
-                    ends = self._groups[source], self._groups[target]
-                    self.blocks.append(Edges(EdgeKind.RESIDUAL, *ends, groups=ends[0].size))
-                elif source != target and not np.array_equal(a, b):
-                    self._dense_tie(source, target, joined)
+                self._sum(source, target, joined, in_order=np.array_equal(a, b))
+                chains.join(source, target)
+        for old, new in self._elements.tied:  # what sums tie already needs no more edges
+            for source, target, a, b in self._pairs(old.numpy(), new.numpy()):
+                if chains.join(source, target):
+                    self._sum(source, target, joined, in_order=np.array_equal(a, b))
         for relation in self._elements.relations:
             for inner, outer, a, b in self._pairs(relation.child.numpy(), relation.parent.numpy()):
                 if inner != outer and (inner, outer) not in joined:
@@ -127,11 +130,12 @@ class _Assembly:
         names = {group.name for block in self.blocks for group in (block.src, block.dst)}
         return [group for group in self.neurons if group.name in names]
 
-    def _dense_tie(self, source: int, target: int, joined: set[tuple[int, int]]) -> None:
-        """Groups added in another order keep their order, both; that they are joined is shown."""
-        if (source, target) not in joined:
+    def _sum(self, source: int, target: int, joined: set[tuple[int, int]], *, in_order: bool) -> None:
+        """Neurons added to others. Groups that meet in another order both keep theirs; it is shown that they meet."""
+        if source != target and {(source, target), (target, source)}.isdisjoint(joined):
             joined.add((source, target))
-            self.blocks.append(Edges(EdgeKind.RESIDUAL, self._groups[source], self._groups[target]))
+            ends = self._groups[source], self._groups[target]
+            self.blocks.append(Edges(EdgeKind.RESIDUAL, *ends, groups=ends[0].size if in_order else 1))
 
     def _belong(self, inner: int, outer: int, a: Ints, b: Ints) -> None:
         child, parent = self._groups[inner], self._groups[outer]
@@ -185,9 +189,6 @@ class _Assembly:
         self.neurons.append(made)
         return made
 
-    def _single(self, name: str) -> _Side:
-        return _Side(self._neurons(f"{name}(out)", 1), 0, ())
-
     def _extra(self, layer: Layer, target: _Side, *, several: bool) -> _Side:
         name = f"{layer.name}[{target.neurons.name}]" if several else layer.name
         return _Side(self._neurons(name, 1), 0, ())
@@ -199,13 +200,23 @@ class _Assembly:
 
     # Blocks of parameters.
 
-    def _sides(self, base: Base, *, taps: bool) -> Iterator[_Side]:
+    def _targets(self, layer: Layer) -> Iterator[_Side]:
+        """What a parameter writes to."""
+        if layer.dst is None:
+            yield _Side(self._neurons(f"{layer.name}(out)", 1), 0, ())
+            return
+        for number, series in self._made.series.get(layer.dst.start, []):
+            digits = tuple(digits_of(series.positions) or ())
+            kind = layer.kind_at(series.positions, self._found.marks)
+            yield _Side(self._groups[number], int(series.positions[0]), digits, kind=kind)
+
+    def _sources(self, base: Base) -> Iterator[_Side]:
         """The groups along a dimension, several places of one as taps where they are evenly spaced."""
         by_group: dict[int, list[Series]] = {}
         for number, series in self._made.series.get(base.start, []):
             by_group.setdefault(number, []).append(series)
         for number, several in by_group.items():
-            merged = _merge(several) if taps and len(several) > 1 else None
+            merged = _merge(several) if len(several) > 1 else None
             if merged is not None:
                 start, digits, places = merged
                 yield _Side(self._groups[number], start, digits, places)
@@ -230,13 +241,13 @@ class _Assembly:
                 axes.append(Axis(0, (Digit("src", size),)))
             else:
                 axes.append(Axis(0, (Digit("tap" if size > 1 else "1", size),)))
-        self._block(layer, target.neurons, source.neurons, axes, groups, shared)
+        self._block(layer, target.kind or layer.kind, (target.neurons, source.neurons), axes, groups, shared)
 
-    def _add_sliced(self, layer: Layer) -> None:
+    def _add_sliced(self, layer: Layer, src: Base, dst: Base) -> None:
         """A weight whose slices join slices of the channels."""
-        src, dst = layer.src, layer.dst
-        assert src is not None and dst is not None  # noqa: S101
-        (rows, row_label), (columns, column_label) = ((dst, "dst"), (src, "src")) if src.slices > 1 else ((src, "src"), (dst, "dst"))
+        (rows, row_label), (columns, column_label) = (
+            ((dst, "dst"), (src, "src")) if src.slices > 1 else ((src, "src"), (dst, "dst"))
+        )
         slices = columns.slices
         for one, row in self._made.series.get(rows.start, []):
             first = _in_slices(row.positions, rows.size // slices)
@@ -249,12 +260,18 @@ class _Assembly:
                 axes = [_slice_axis(first, row_label, rows.size // slices), _offset_axis(second, column_label)]
                 axes += [Axis(0, (Digit("tap" if size > 1 else "1", size),)) for size in layer.shape[2:]]
                 ends = {row_label: self._groups[one], column_label: self._groups[other]}
-                self._block(layer, ends["dst"], ends["src"], axes, len(first.numbers), None)
+                self._block(layer, layer.kind, (ends["dst"], ends["src"]), axes, len(first.numbers), None)
 
     def _block(
-        self, layer: Layer, dst: Neurons, src: Neurons, axes: list[Axis], groups: int, shared: SharedEnd | None
+        self,
+        layer: Layer,
+        kind: EdgeKind,
+        ends: tuple[Neurons, Neurons],
+        axes: list[Axis],
+        groups: int,
+        shared: SharedEnd | None,
     ) -> None:
-        kind = layer.kind
+        dst, src = ends
         if kind is EdgeKind.KEY:  # keys lead from the queries that they are paired with back to what they read
             dst, src = src, dst
             axes = [_swapped(axis) for axis in axes]
@@ -263,6 +280,26 @@ class _Assembly:
         for start in range(0, view.taps[1], MAX_TAPS):
             part = replace(view, taps=(start, min(start + MAX_TAPS, view.taps[1])))
             self.blocks.append(Edges(kind, src, dst, groups, layer.name, part, shared))
+
+
+class _Chains:
+    """Groups that sums join, directly or over others."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}
+
+    def join(self, first: int, second: int) -> bool:
+        """Join two groups; whether they were apart."""
+        a, b = self._end(first), self._end(second)
+        if a == b:
+            return False
+        self._next[a] = b
+        return True
+
+    def _end(self, group: int) -> int:
+        while group in self._next:
+            group = self._next[group]
+        return group
 
 
 @dataclass(frozen=True)
@@ -313,7 +350,7 @@ def _merge(several: Sequence[Series]) -> tuple[int, tuple[tuple[int, int], ...],
     digits, places = digits_of(positions[0]), digits_of(offsets)
     if digits is None or places is None or (positions - offsets[:, None] != positions[0] - offsets[0]).any():
         return None
-    if len(digits) > 1 or not _nested([*digits, *places]):
+    if len(digits) > 2 or not _nested([*digits, *places]):
         return None
     return int(offsets[0]), tuple(digits), tuple(places)
 

@@ -16,7 +16,7 @@ from ninokit.graph.kinds import EdgeKind
 
 __all__ = ["Base", "Elements", "Relation", "SliceTie", "Usage"]
 
-Usage = Literal["linear", "convolution", "embedding", "table", "token", "norm", "scale", "shift"]
+Usage = Literal["linear", "convolution", "token", "position", "norm", "scale", "shift"]
 
 
 @dataclass
@@ -85,6 +85,7 @@ class Elements:
         bases: in the order of their elements.
         same: pairs of tensors of elements; each pair of elements is one neuron.
         residual: pairs of tensors of elements, an older neuron and the one to which its value is added.
+        tied: pairs of tensors of elements that a weight used twice puts in one order.
         relations: children and parents.
         slice_ties: of grouped convolutions.
         fixed: elements that keep their order, and why.
@@ -97,6 +98,7 @@ class Elements:
     bases: list[Base] = field(default_factory=list)
     same: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     residual: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    tied: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     slice_ties: list[SliceTie] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
@@ -140,7 +142,7 @@ class Elements:
 
     def is_bound(self, base: Base) -> bool:
         """Whether anything is known of the elements of a base."""
-        pairs = [*self.same, *self.residual, *((r.child, r.parent) for r in self.relations)]
+        pairs = [*self.same, *self.residual, *self.tied, *((r.child, r.parent) for r in self.relations)]
         singles = [elements for elements, _ in (*self.fixed, *self.colours)]
         return any(
             bool(((elements >= base.start) & (elements < base.start + base.size)).any())

@@ -8,7 +8,6 @@ read; one that is not is cut.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ninokit.graph.tracing.elements import Base, Elements
-from ninokit.graph.tracing.neurons import Hashes, Ints, Neurality, mix
+from ninokit.graph.tracing.neurons import Ints, Neurality, mix
 
 __all__ = ["Group", "Grouping", "Series", "digits_of", "find_groups"]
 
@@ -120,18 +119,22 @@ class _Partition:
     def __init__(self, found: Neurality, elements: Elements, bases: list[Base]) -> None:
         self.found, self.elements = found, elements
         count = elements.count
-        occurrences = [(number, base, np.arange(base.start, base.start + base.size)) for number, base in enumerate(bases)]
+        occurrences = [
+            (number, base, np.arange(base.start, base.start + base.size)) for number, base in enumerate(bases)
+        ]
         self.bases = bases
         self.occ_base = np.concatenate([np.full(base.size, number) for number, base, _ in occurrences])
         self.occ_element = np.concatenate([e for _, _, e in occurrences])
         self.occ_node = found.node[self.occ_element]
         self.occ_position = np.concatenate([np.arange(base.size) for base in bases])
         self.occ_place = self._ranks()
-        self.residual = [self._pairs(a.numpy(), b.numpy()) for a, b in elements.residual]
+        self.residual = [self._pairs(a.numpy(), b.numpy()) for a, b in (*elements.residual, *elements.tied)]
         self.related = [(self._pairs(r.child.numpy(), r.parent.numpy()), r.rigid) for r in elements.relations]
         rank = np.zeros(count, np.int64)
         rank[self.occ_element] = self.occ_place
-        self.slices = [_SlicePart.of(t.entering.numpy(), t.leaving.numpy(), found.node, rank) for t in elements.slice_ties]
+        self.slices = [
+            _SlicePart.of(t.entering.numpy(), t.leaving.numpy(), found.node, rank) for t in elements.slice_ties
+        ]
         self.active = np.zeros(count, bool)
         self.active[self.occ_node] = True
         for (child, parent), _ in self.related:
@@ -179,10 +182,13 @@ class _Partition:
                 return
 
     def _classes(self) -> Ints:
-        return np.unique(self.colour, return_inverse=True)[1].astype(np.int64)
+        classes = np.zeros(len(self.colour), np.int64)
+        classes[self.nodes] = np.unique(self.colour[self.nodes], return_inverse=True)[1]
+        return classes
 
     def _spread(self, classes: Ints) -> None:
-        colour = mix(classes, 3)
+        colour = np.zeros(len(classes), np.uint64)
+        colour[self.nodes] = mix(classes[self.nodes], 3)
         for salt, (old, new) in enumerate(self.residual):
             np.add.at(colour, new, mix(classes[old], 10 + 8 * salt))
             np.add.at(colour, old, mix(classes[new], 11 + 8 * salt))
@@ -282,7 +288,7 @@ def _breaks(series: Series) -> set[int]:
     if series.base.slices > 1:
         return _slice_breaks(series)
     digits = digits_of(positions)
-    if digits is not None and len(digits) <= (1 if series.place else 2):
+    if digits is not None and len(digits) <= 2:
         return set()
     return _progressions(positions)
 
@@ -337,7 +343,7 @@ def _layer_pairs(made: Grouping, found: Neurality) -> set[tuple[int, int]]:
     """The groups that a parameter joins, of those that it numbers in two digits."""
     pairs = set()
     for layer in found.layers:
-        if layer.src is None or layer.dst is None or 1 < max(layer.src.slices, layer.dst.slices):
+        if layer.src is None or layer.dst is None or max(layer.src.slices, layer.dst.slices) > 1:
             continue
         ends = []
         for base in (layer.dst, layer.src):
@@ -351,8 +357,8 @@ def _residual_cuts(made: Grouping, old: Ints, new: Ints, cut: set[int]) -> Itera
     for source, target, a, b in paired_groups(made, old, new):
         if source in cut or target in cut or source == target:
             continue
-        steps = np.flatnonzero(np.diff(b) != 1) + 1 if len(b) == made.groups[target].size else []
-        if len(steps):
+        steps = np.flatnonzero(np.diff(b) != 1) + 1
+        if len(steps) and len(b) == made.groups[target].size:
             cut.add(source)
             yield np.split(made.groups[source].nodes[a], steps)
 

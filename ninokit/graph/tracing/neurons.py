@@ -6,6 +6,7 @@ Index legend: e = elements, n = neurons; a neuron is a class of elements that th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +45,18 @@ class Layer:
     taps: list[int] = field(default_factory=list)
     kind: EdgeKind = EdgeKind.BIAS
 
+    def kind_at(self, positions: Ints, marks: Ints) -> EdgeKind:
+        """The kind of the edges to some of its outputs, which an attention may use as others than the rest.
+
+        Args:
+            positions: of the outputs.
+            marks: for each element what an attention uses it as, 0 for nothing.
+        """
+        if self.dst is None or self.kind not in {EdgeKind.LINEAR, EdgeKind.CONVOLUTION}:
+            return self.kind
+        found = np.unique(marks[self.dst.start + positions])
+        return EdgeKind(int(found[0])) if len(found) == 1 and found[0] else self.kind
+
 
 @dataclass
 class Neurality:
@@ -55,6 +68,7 @@ class Neurality:
         fixed: shape (n,), whether a neuron keeps its place.
         reasons: neuron → why, of those that are fixed.
         colour: shape (n,), neurons of different numbers are not interchangeable.
+        marks: shape (e,), what an attention uses an element as, 0 for nothing.
         layers: the parameters.
     """
 
@@ -63,6 +77,7 @@ class Neurality:
     fixed: npt.NDArray[np.bool_]
     reasons: dict[int, set[str]]
     colour: Hashes
+    marks: Ints
     layers: list[Layer]
 
 
@@ -75,7 +90,7 @@ def mix(values: npt.ArrayLike, salt: int) -> Hashes:
         return z ^ (z >> np.uint64(31))
 
 
-def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality:
+def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neurality:
     """Work out what the facts amount to.
 
     Args:
@@ -91,13 +106,17 @@ def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality
     for found, _ in elements.fixed:
         is_fixed[node[found.numpy()]] = True
     place = _places(elements, node, is_fixed)
-    kinds = _kinds(elements)
+    by_parameter: dict[str, list[Base]] = defaultdict(list)
+    for base in elements.bases:
+        if base.parameter is not None:
+            by_parameter[base.parameter].append(base)
+    stuck = is_fixed[node]
     layers = [
-        _layer(name, shape, elements, is_fixed[node], kinds)
+        _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), stuck)
         for name, shape in shapes.items()
     ]
     for layer in layers:
-        _fix_rest(layer, elements, node, is_fixed)
+        _fix_rest(layer, by_parameter[layer.name], node, is_fixed)
     reasons: dict[int, set[str]] = defaultdict(set)
     for found, why in elements.fixed:
         if why in {"input", "output"}:
@@ -106,7 +125,24 @@ def resolve(elements: Elements, shapes: dict[str, tuple[int, ...]]) -> Neurality
     colour = np.zeros(elements.count, np.uint64)
     for found, values in elements.colours:
         np.add.at(colour, node[found.numpy()], values.numpy().view(np.uint64))
-    return Neurality(node, place, is_fixed, reasons, colour, layers)
+    _forget_inside(elements, node, colour)
+    return Neurality(node, place, is_fixed, reasons, colour, _marks(elements), layers)
+
+
+def _forget_inside(elements: Elements, node: Ints, colour: Hashes) -> None:
+    """In runs that keep their order anyway only the pattern of colours counts, which is one for the whole run."""
+    for relation in elements.relations:
+        if not relation.rigid:
+            continue
+        child, parent = node[relation.child.numpy()], node[relation.parent.numpy()]
+        order = np.lexsort((child, parent))
+        child, parent = child[order], parent[order]
+        starts = np.flatnonzero(np.diff(parent, prepend=-1))
+        counts = np.diff(np.append(starts, len(parent)))
+        ranks = np.arange(len(parent)) - np.repeat(starts, counts)
+        with np.errstate(over="ignore"):
+            patterns = np.add.reduceat(mix(colour[child], 5) * (2 * ranks.astype(np.uint64) + np.uint64(1)), starts)
+        colour[child] = np.repeat(patterns, counts)
 
 
 def _components(count: int, pairs: list[tuple[Ints, Ints]]) -> Ints:
@@ -154,7 +190,7 @@ def _places(elements: Elements, node: Ints, is_fixed: npt.NDArray[np.bool_]) -> 
     return np.maximum(place, 0)
 
 
-def _kinds(elements: Elements) -> Ints:
+def _marks(elements: Elements) -> Ints:
     """What an attention uses elements as; those whose order is fixed inside of a head, as the head."""
     kinds = np.zeros(elements.count, np.int64)
     for found, kind in elements.kinds:
@@ -168,11 +204,10 @@ def _kinds(elements: Elements) -> Ints:
 
 
 def _layer(
-    name: str, shape: tuple[int, ...], elements: Elements, is_fixed: npt.NDArray[np.bool_], kinds: Ints
+    name: str, shape: tuple[int, ...], numbered: list[Base], usage: str, is_fixed: npt.NDArray[np.bool_]
 ) -> Layer:
-    layer = Layer(name, shape, elements.usages.get(name, "shift"))
-    bases = [base for base in elements.bases if base.parameter == name and not base.kernel]
-    bases.sort(key=lambda base: base.dim)
+    layer = Layer(name, shape, usage)
+    bases = sorted((base for base in numbered if not base.kernel), key=lambda base: base.dim)
     named = {base.dim for base in bases}
     layer.taps = [dim for dim, size in enumerate(shape) if size > 1 and dim not in named and not _sliced(dim, bases)]
     read = [base for base in bases if base.contracted]
@@ -194,7 +229,7 @@ def _layer(
         layer.taps += layer.rows[:-1]
         layer.rows = layer.rows[-1:]
     layer.taps.sort()
-    layer.kind = _kind(layer, kinds)
+    layer.kind = _kind(layer)
     return layer
 
 
@@ -202,24 +237,27 @@ def _sliced(dim: int, bases: list[Base]) -> bool:
     return any(base.slices > 1 and base.dim == dim for base in bases)
 
 
-def _fix_rest(layer: Layer, elements: Elements, node: Ints, is_fixed: npt.NDArray[np.bool_]) -> None:
+def _fix_rest(layer: Layer, bases: list[Base], node: Ints, is_fixed: npt.NDArray[np.bool_]) -> None:
     """Dimensions that are read as taps or rows keep their order."""
-    for base in elements.bases:
-        if base.parameter == layer.name and base is not layer.src and base is not layer.dst:
+    for base in bases:
+        if base is not layer.src and base is not layer.dst:
             is_fixed[node[base.start : base.start + base.size]] = True
 
 
-def _kind(layer: Layer, kinds: Ints) -> EdgeKind:
-    if layer.usage in {"linear", "convolution"}:
-        marks = np.unique(kinds[layer.dst.start : layer.dst.start + layer.dst.size]) if layer.dst else []
-        plain = EdgeKind.LINEAR if layer.usage == "linear" else EdgeKind.CONVOLUTION
-        return EdgeKind(int(marks[0])) if len(marks) == 1 and marks[0] else plain
-    if layer.usage == "embedding":
-        return EdgeKind.TOKEN_EMBEDDING
-    if layer.usage == "token":
-        return EdgeKind.TOKEN_EMBEDDING
-    if layer.usage == "table" or (layer.usage == "shift" and layer.rows):
+def _kind(layer: Layer) -> EdgeKind:
+    if layer.usage == "shift" and layer.rows:
         return EdgeKind.POSITION_EMBEDDING
-    if layer.usage in {"norm", "scale"} and layer.src is None:
-        return EdgeKind.NORM_SCALE
-    return EdgeKind.BIAS
+    if layer.usage in {"norm", "scale"} and layer.src is not None:
+        return EdgeKind.BIAS
+    return _KINDS[layer.usage]
+
+
+_KINDS = {
+    "linear": EdgeKind.LINEAR,
+    "convolution": EdgeKind.CONVOLUTION,
+    "token": EdgeKind.TOKEN_EMBEDDING,
+    "position": EdgeKind.POSITION_EMBEDDING,
+    "norm": EdgeKind.NORM_SCALE,
+    "scale": EdgeKind.NORM_SCALE,
+    "shift": EdgeKind.BIAS,
+}

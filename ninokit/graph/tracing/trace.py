@@ -101,9 +101,7 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
         ) from error
 
 
-def _run(
-    model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], device: torch.device | None
-) -> Recorder:
+def _run(model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], device: torch.device | None) -> Recorder:
     recorder = Recorder(dict(model.named_parameters()), rules, device, alike)
     recorder.enter([leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)])
     with torch.no_grad(), _plain_operators(), recorder:

@@ -53,17 +53,22 @@ def _contract(call: Call, left: Axes, right: Axes, usage: Usage) -> Axes:
     if weighted:
         weight = left if left.owned else right
         algebra.use(weight, usage)
-        _mark_contracted(call, weight, last)
+        if _mark_contracted(call, weight, last):  # neurons of another layer, to which these are tied
+            left, right = (replace(axes, data=True, parameters=frozenset()) for axes in (left, right))
+            return algebra.reduce(algebra.elementwise([left, right], "tie"), [last])
         algebra.produce(weight.with_frames([frame for frame in weight.frames if frame.shape[last] == 1]))
     product = algebra.reduce(algebra.elementwise([left, right]), [last])
     return product if weighted or left.owned else _attend(call, product, left, right)
 
 
-def _mark_contracted(call: Call, weight: Axes, dim: int) -> None:
-    for frame in weight.frames:
-        if frame.shape[dim] > 1:
-            for base in call.algebra.elements.bases_of(element_of(frame)):
-                base.contracted = base.contracted or base.born is None
+def _mark_contracted(call: Call, weight: Axes, dim: int) -> bool:
+    """Mark what a weight reads; whether that is what another use of it writes."""
+    frames = [frame for frame in weight.frames if frame.shape[dim] > 1]
+    read = [base for frame in frames for base in call.algebra.elements.bases_of(element_of(frame))]
+    written = any(base.born is not None and base.parameter is not None for base in read)
+    for base in read:
+        base.contracted = base.contracted or base.born is None
+    return written
 
 
 def _attend(call: Call, product: Axes, left: Axes, right: Axes) -> Axes:

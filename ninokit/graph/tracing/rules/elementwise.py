@@ -9,24 +9,138 @@ from ninokit.graph.tracing.call import Call, Rule
 
 __all__ = ["ELEMENTWISE"]
 
-_ONE = """
-    abs alias bernoulli bitwise_not celu ceil clone contiguous cos cosh cube detach elu erf erfc exp exp2 expm1 floor
-    gelu hardshrink hardsigmoid hardswish hardtanh isfinite isinf isnan leaky_relu lift_fresh log log10 log1p log2
-    log_sigmoid log_sigmoid_forward logical_not logit mish nan_to_num native_dropout neg positive reciprocal relu relu6 round rsqrt
-    selu sgn sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh tanhshrink threshold to _to_copy trunc
-""".split()
+_ONE = [
+    "abs",
+    "alias",
+    "bernoulli",
+    "bitwise_not",
+    "celu",
+    "ceil",
+    "clone",
+    "contiguous",
+    "cos",
+    "cosh",
+    "cube",
+    "detach",
+    "elu",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "gelu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "leaky_relu",
+    "lift_fresh",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "log_sigmoid",
+    "log_sigmoid_forward",
+    "logical_not",
+    "logit",
+    "mish",
+    "nan_to_num",
+    "native_dropout",
+    "neg",
+    "positive",
+    "reciprocal",
+    "relu",
+    "relu6",
+    "round",
+    "rsqrt",
+    "selu",
+    "sgn",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "sinh",
+    "softplus",
+    "softshrink",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+    "to",
+    "_to_copy",
+    "trunc",
+]
 
-_PRODUCTS = """
-    atan2 bitwise_and bitwise_or bitwise_xor clamp clamp_max clamp_min copysign div eq floor_divide fmod ge gt hypot
-    le logical_and logical_or logical_xor lt masked_fill maximum minimum mul ne pow prelu _prelu_kernel remainder
-    true_divide where xlogy
-""".split()
+_PRODUCTS = [
+    "atan2",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "copysign",
+    "div",
+    "eq",
+    "floor_divide",
+    "fmod",
+    "ge",
+    "gt",
+    "hypot",
+    "le",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "masked_fill",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "pow",
+    "prelu",
+    "_prelu_kernel",
+    "remainder",
+    "true_divide",
+    "where",
+    "xlogy",
+]
 
-_SUMS = "add rsub sub".split()
+_SUMS = ["add", "rsub", "sub"]
 
-_CONSTANTS = "full full_like new_full new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like".split()
+_CONSTANTS = [
+    "full",
+    "full_like",
+    "new_full",
+    "new_ones",
+    "new_zeros",
+    "ones",
+    "ones_like",
+    "scalar_tensor",
+    "zeros",
+    "zeros_like",
+]
 
-_POSITIONS = "arange empty empty_like empty_strided eye linspace new_empty new_empty_strided rand randn randint randperm".split()
+_POSITIONS = [
+    "arange",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "eye",
+    "linspace",
+    "new_empty",
+    "new_empty_strided",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+]
 
 
 def _alone(call: Call) -> Axes:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ninokit.graph.tracing.axes import Axes
 from ninokit.graph.tracing.call import Call, Rule
+from ninokit.graph.tracing.elements import Usage
 
 __all__ = ["INDEXING"]
 
@@ -17,9 +18,16 @@ def _embedding(call: Call) -> Axes:
     weight = call.axes(0)
     rows = call.algebra.pin(weight, [0], "rows of a table")
     if weight.owned:
-        call.algebra.use(weight, "embedding")
+        call.algebra.use(weight, _usage(call.lookup(call.args[1])))
         call.algebra.produce(rows)
     return _place_columns(rows, call.lookup(call.args[1]), call)
+
+
+def _usage(indices: Axes) -> Usage:
+    """What a table of rows is: of tokens, if the network is told which; else of positions, or of one row alone."""
+    if indices.data:
+        return "token"
+    return "shift" if all(indices.alike) else "position"
 
 
 def _place_columns(table: Axes, indices: Axes, call: Call) -> Axes:
@@ -34,8 +42,11 @@ def _index(call: Call) -> Axes:
     looked = [dim for dim, index in enumerate(indices) if index is not None]
     table = call.algebra.pin(axes, looked, "looked up by index")
     if axes.owned:
-        call.algebra.use(axes, "table")
-    if any(indices[dim].dtype.is_floating_point is False and str(indices[dim].dtype) in {"torch.bool", "torch.uint8"} for dim in looked):
+        call.algebra.use(axes, "position")
+    if any(
+        indices[dim].dtype.is_floating_point is False and str(indices[dim].dtype) in {"torch.bool", "torch.uint8"}
+        for dim in looked
+    ):
         call.algebra.pin_all(table, "masked")
         return Axes.constant(call.shape)
     found = [call.lookup(index) for index in indices if isinstance(index, Tensor)]
@@ -60,7 +71,7 @@ def _index_select(call: Call) -> Axes:
     dim = call.args[1] % max(len(axes.shape), 1)
     table = call.algebra.pin(axes, [dim], "looked up by index")
     if axes.owned:
-        call.algebra.use(axes, "table")
+        call.algebra.use(axes, "position")
     return replace(table, shape=tuple(call.shape))
 
 

@@ -40,7 +40,9 @@ def _transpose(call: Call) -> Axes:
 
 def _cut(call: Call) -> Axes:
     """``slice`` and ``narrow``: a range along a dimension."""
-    return _cut_along(call, call.args[1] if len(call.args) > 1 else 0, call.output, lambda frame: call.function(frame, *call.args[1:]))
+    return _cut_along(
+        call, call.args[1] if len(call.args) > 1 else 0, call.output, lambda frame: call.function(frame, *call.args[1:])
+    )
 
 
 def _cut_along(call: Call, dim: int, output: Tensor, cut: Any) -> Axes:
@@ -113,7 +115,10 @@ def _join_along(call: Call, parts: Sequence[Axes], dim: int) -> Axes:
     if any(frame.shape[dim] > 1 for axes in parts for frame in axes.frames):
         labelled = [_label(call, axes, dim) for axes in parts]
         along = [next(frame for frame in axes.frames if _numbers(frame, dim, axes)) for axes in labelled]
-        rest = [axes.with_frames([f for f in axes.frames if f is not own]) for axes, own in zip(labelled, along, strict=True)]
+        rest = [
+            axes.with_frames([f for f in axes.frames if f is not own])
+            for axes, own in zip(labelled, along, strict=True)
+        ]
         sizes = [max(frame.shape[d] for frame in along) for d in range(len(parts[0].shape))]
         full = [frame.expand([frame.shape[d] if d == dim else size for d, size in enumerate(sizes)]) for frame in along]
         frames = [torch.cat(_distinct(full), dim)]
@@ -180,16 +185,13 @@ def _turn(call: Call) -> Axes:
 def _pad(call: Call) -> Axes:
     axes, amounts = call.axes(0), call.args[1]
     ndim = len(axes.shape)
-    frames = []
-    for frame in axes.frames:
-        for number in range(len(amounts) // 2):
-            dim = ndim - 1 - number
-            before, after = amounts[2 * number : 2 * number + 2]
-            if frame.shape[dim] > 1 and (before or after):
-                frame = _pad_frame(call, frame, dim, before, after)
-        frames.append(frame)
+    frames = list(axes.frames)
+    for number in range(len(amounts) // 2):
+        dim, (before, after) = ndim - 1 - number, amounts[2 * number : 2 * number + 2]
+        if before or after:
+            frames = [_pad_frame(call, f, dim, before, after) if f.shape[dim] > 1 else f for f in frames]
     alike = tuple(
-        same and before == size or size == 1
+        (same and before == size) or size == 1
         for same, before, size in zip(axes.alike, axes.shape, call.shape, strict=True)
     )
     return replace(axes, shape=tuple(call.shape), alike=alike).with_frames(frames)
@@ -251,7 +253,7 @@ def _channel_shuffle(call: Call) -> Axes:
     return shuffle(axes, (batch, groups, channels // groups, *rest), order, call.shape)
 
 
-_RESHAPES = "view _unsafe_view reshape unsqueeze squeeze flatten unflatten _reshape_alias".split()
+_RESHAPES = ["view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "_reshape_alias"]
 
 MOVEMENT: Mapping[str, Rule] = {
     **{f"aten.{name}": _reshape for name in _RESHAPES},
@@ -263,7 +265,10 @@ MOVEMENT: Mapping[str, Rule] = {
     "aten.narrow": _cut,
     "aten.select": _select,
     "aten.unbind": _unbind,
-    **{f"aten.{name}": _split for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")},
+    **{
+        f"aten.{name}": _split
+        for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")
+    },
     "aten.cat": _cat,
     "aten.stack": _stack,
     "aten.repeat": _repeat,

@@ -45,7 +45,10 @@ def _product(call: Call) -> Axes:
 
 
 REDUCTIONS: Mapping[str, Rule] = {
-    **{f"aten.{n}": _first for n in ("mean", "sum", "amax", "amin", "var", "std", "logsumexp", "prod", "any", "all", "nansum")},
+    **{
+        f"aten.{n}": _first
+        for n in ("mean", "sum", "amax", "amin", "var", "std", "logsumexp", "prod", "any", "all", "nansum")
+    },
     **{f"aten.{n}": _second for n in ("linalg_vector_norm", "norm")},
     "aten.var_mean": _moments,
     "aten.std_mean": _moments,

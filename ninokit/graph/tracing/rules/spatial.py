@@ -33,7 +33,9 @@ def _unfold(call: Call) -> Axes:
     *lead, channels, _, _ = axes.shape
     kernel, positions = call.shape[-2] // channels, call.shape[-1]
     # As if the numbers of a kernel's positions stood where the rows were.
-    return replace(axes, shape=(*lead, channels, kernel, positions), alike=(*axes.alike[:-2], False, False)).reshape(call.shape)
+    return replace(axes, shape=(*lead, channels, kernel, positions), alike=(*axes.alike[:-2], False, False)).reshape(
+        call.shape
+    )
 
 
 def _fold(call: Call) -> Axes:
