@@ -118,6 +118,10 @@ def pixels_flattened(net: Any, x: Tensor) -> Tensor:
     return functional.linear(functional.pixel_shuffle(functional.conv2d(x, net.first), 2).flatten(1), net.head)
 
 
+def normed_weight(net: Any, x: Tensor) -> Tensor:
+    return net.last(torch.tanh(net.first(x)))
+
+
 def shuffled_channels(net: Any, x: Tensor) -> Tensor:
     return functional.conv2d(functional.channel_shuffle(functional.conv2d(x, net.first), 2), net.second)
 
@@ -153,6 +157,17 @@ CASES = {
     # No single view reads the places of a neuron, nor the numbers of two dimensions with another one between.
     "pixels flattened": Case(pixels_flattened, {"first": (4, 1, 1, 1), "head": (2, 16)}, ((2, 1, 2, 2),)),
     "unfolded channels": Case(unfolded, {"kernel": (5, 2, 2, 2)}, ((3, 2, 2, 2),)),
+    # There was no rule.
+    "normed weight": Case(
+        normed_weight,
+        {},
+        ((3, 3),),
+        0.9,
+        {
+            "first": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 8)),
+            "last": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 2), dim=1),
+        },
+    ),
     # The rule failed.
     "shuffled channels": Case(shuffled_channels, {"first": (4, 3, 1, 1), "second": (2, 4, 1, 1)}, ((3, 3, 2, 2),), 0.9),
 }
