@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -255,12 +256,14 @@ class _Assembly:
             ((dst, "dst"), (src, "src")) if src.slices > 1 else ((src, "src"), (dst, "dst"))
         )
         slices = columns.slices
+        beside: dict[int, list[tuple[int, _Slices]]] = defaultdict(list)  # a slice → groups that have a part in it
+        for other, column in self._made.series.get(columns.start, []):
+            second = _in_slices(column.positions, columns.size // slices)
+            for number in second.numbers:
+                beside[number].append((other, second))
         for one, row in self._made.series.get(rows.start, []):
             first = _in_slices(row.positions, rows.size // slices)
-            for other, column in self._made.series.get(columns.start, []):
-                second = _in_slices(column.positions, columns.size // slices)
-                if set(first.numbers).isdisjoint(second.numbers):
-                    continue
+            for other, second in beside[first.numbers[0]]:
                 if first.numbers != second.numbers:
                     raise GraphError(f"{layer.name}: its slices are cut unevenly")
                 axes = [_slice_axis(first, row_label, rows.size // slices), _offset_axis(second, column_label)]

@@ -317,17 +317,17 @@ def _slice_breaks(series: Series) -> set[int]:
     width = series.base.size // series.base.slices
     slices, offsets = series.positions // width, series.positions % width
     starts = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1])
-    numbers = slices[starts]
-    runs = np.split(offsets, starts[1:])
-    alike = all(len(run) == len(runs[0]) and (run == runs[0]).all() for run in runs)
-    even = len(numbers) < 3 or len(set(np.diff(numbers).tolist())) == 1
-    ascending = len(numbers) < 2 or numbers[1] > numbers[0]
-    inner = digits_of(runs[0])
-    if alike and even and ascending and inner is not None and len(inner) <= 1:
-        return set()
-    if len(starts) > 1:
+    numbers, lengths = slices[starts], np.diff(np.append(starts, len(slices)))
+    alike = bool((lengths == lengths[0]).all()) and bool(
+        (offsets.reshape(len(starts), -1) == offsets[: lengths[0]]).all()
+    )
+    if not alike:
         return {int(start) for start in starts}
-    return _progressions(offsets)
+    inner = digits_of(offsets[: lengths[0]])
+    if inner is None or len(inner) > 1:
+        return {int(start) for start in starts} if len(starts) > 1 else _progressions(offsets)
+    breaks = _progressions(numbers)
+    return {int(starts[number]) for number in breaks} if len(breaks) > 1 else set()
 
 
 def _run_starts(group: Group) -> list[int]:
