@@ -10,7 +10,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.symmetry import Symmetry
 from ninokit.graph.tables import format_table
 
-__all__ = ["EncodingReport", "make_report"]
+__all__ = ["EncodingReport", "count_moved", "make_report"]
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,11 @@ def make_report(
         The report.
     """
     groups = [group for group in graph.neurons if group.size > 1]
-    moved = {group.name: group.size for group in groups if group.name not in symmetry.fixed}
-    scalars = [math.prod(b.view.shape) for b in graph.edges if b.view and {b.src.name, b.dst.name} & moved.keys()]
+    moved = _moved_groups(graph, symmetry)
     return EncodingReport(
         model,
         parameters=graph.num_parameters,
-        moved_parameters=sum(scalars),
+        moved_parameters=sum(count_moved(graph, symmetry).values()),
         groups=len(groups),
         moved_groups=len(moved),
         neurons=sum(group.size for group in groups),
@@ -100,6 +99,36 @@ def make_report(
         rounds=rounds,
         change=change,
     )
+
+
+def count_moved(graph: NeuralGraph, symmetry: Symmetry) -> dict[str, int]:
+    """Count the scalar parameters that the permutations of a graph move.
+
+    Args:
+        graph: a neural graph.
+        symmetry: the permutations that it allows.
+
+    Returns:
+        Name of every parameter → how many of its scalars some permutation moves.
+
+    Example:
+        >>> import torch, ninokit
+        >>> from ninokit.graph.symmetry import find_symmetry
+        >>> graph = ninokit.encode(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1)))
+        >>> count_moved(graph, find_symmetry(graph))
+        {'0.weight': 6, '0.bias': 2, '2.weight': 2, '2.bias': 0}
+    """
+    moved = _moved_groups(graph, symmetry).keys()
+    counts = dict.fromkeys(graph.parameters, 0)
+    for block in graph.edges:
+        if block.parameter and block.view and {block.src.name, block.dst.name} & moved:
+            counts[block.parameter] += math.prod(block.view.shape)
+    return counts
+
+
+def _moved_groups(graph: NeuralGraph, symmetry: Symmetry) -> dict[str, int]:
+    """Groups whose neurons change places, and their sizes."""
+    return {group.name: group.size for group in graph.neurons if group.size > 1 and group.name not in symmetry.fixed}
 
 
 def _row(name: str, count: int, total: int) -> list[str]:

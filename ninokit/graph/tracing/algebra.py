@@ -5,15 +5,14 @@ Whatever is not understood is *pinned*: its order is declared fixed, which claim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ninokit.graph.tracing.axes import Axes, code, element_of, place_of, spans
+from ninokit.graph.tracing.axes import Axes, code, dim_groups, element_of, place_of, spans
 from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
@@ -22,6 +21,26 @@ Mode = Literal["add", "multiply", "tie"]
 _Pairs = list[tuple[Tensor, Tensor]]
 _Joined = tuple[Tensor | None, Tensor | None, list[Tensor]]
 _MIX = 0x9E3779B97F4A7C15
+_LEFT, _RIGHT = frozenset({"left"}), frozenset({"right"})
+
+
+@dataclass(frozen=True, eq=False)
+class _Met:
+    """A frame on its way through a meeting.
+
+    Attributes:
+        frame: the frame.
+        of: the tensors whose numbers move with it.
+        owned: whether they are weights.
+    """
+
+    frame: Tensor
+    of: frozenset[object]
+    owned: bool
+
+    def meets(self, other: _Met) -> bool:
+        """Whether a tensor has one of two frames and lacks the other, along a dimension of both."""
+        return self.of != other.of and not set(spans(self.frame)).isdisjoint(spans(other.frame))
 
 
 @dataclass
@@ -59,6 +78,25 @@ class Algebra:
             frames += [] if outer is None else [outer]
         return axes.with_frames(frames)
 
+    def reshape(self, axes: Axes, shape: Sequence[int]) -> Axes:
+        """View a tensor under another shape.
+
+        Where dimensions are merged, neurons of several frames may come to lie along one; of these one frame is kept,
+        and the order of the others is fixed along what it does not span.
+
+        Args:
+            axes: of the tensor.
+            shape: of as many numbers.
+
+        Returns:
+            The axes of the view.
+        """
+        frames = list(axes.frames)
+        for merged, _ in dim_groups(axes.shape, shape):
+            if len(merged) > 1 and len(frames) > 1:
+                frames = self._untangle(frames, set(merged))
+        return axes.with_frames(frames).reshape(shape)
+
     def pin_all(self, axes: Axes, why: str) -> None:
         """Fix the order along all dimensions of a tensor."""
         for frame in axes.frames:
@@ -66,7 +104,7 @@ class Algebra:
 
     def fix(self, frame: Tensor, why: str) -> None:
         """Fix the order of all neurons of a frame."""
-        self.elements.fixed.append((element_of(frame).unique(), why))
+        self.elements.fix(element_of(frame).unique(), why)
 
     def slices(self, axes: Axes, dims: Collection[int]) -> Axes:
         """Bind what lies along some dimensions, as a sum over them does that goes back to each of them.
@@ -180,6 +218,25 @@ class Algebra:
         if differ.any():
             self.elements.same.append((one[differ], other[differ]))
 
+    def _untangle(self, frames: Sequence[Tensor], dims: set[int]) -> list[Tensor]:
+        """Frames of which each two span the same of some dimensions, or one of them more than the other, or none."""
+        kept: list[Tensor] = []
+        for frame in sorted(frames, key=self._worth, reverse=True):
+            own = set(spans(frame)) & dims
+            others = [set(spans(other)) & dims for other in kept]
+            clashes = [other for other in others if own and other and not (own <= other or other <= own)]
+            extra = own - set[int]().union(*clashes) if clashes else set()
+            outer = [dim for dim in spans(frame) if dim not in extra]
+            pinned = self._derive(frame, outer, rigid=True, why="merged with other neurons") if extra else frame
+            kept += [] if pinned is None else [pinned]
+        return kept
+
+    def _worth(self, frame: Tensor) -> tuple[bool, bool, int]:
+        """Which of several frames is rather kept: neurons that may move, of parameters, and many."""
+        elements = element_of(frame)
+        numbered = any(base.parameter is not None for base in self.elements.bases_of(elements))
+        return not self.elements.is_fixed(elements), numbered, frame.numel()
+
     # How two tensors meet.
 
     def _meet(self, left: Axes, right: Axes, mode: Mode, usage: Usage | None, *, stay: bool) -> Axes:
@@ -196,29 +253,54 @@ class Algebra:
         sums = None
         if mode != "multiply" and not left.owned and not right.owned:
             sums = self.elements.residual if mode == "add" else self.elements.tied
-        join = partial(self._join, sums=sums, owned=(left.owned, right.owned), stay=stay)
-        frames = self._join_all(left.frames, right.frames, join)
+        frames, separated = self._join_all(left.frames, right.frames, sums, (left.owned, right.owned), stay=stay)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
         paired, attends = left.paired or right.paired, left.attends or right.attends
-        met = Axes(shape, (), alike, paired=paired, attends=attends)
-        return met.from_tensors([left, right]).with_frames(frames)
+        met = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
+        return self.pin(met, separated, "meets another order")
 
-    def _join_all(self, left: Sequence[Tensor], right: Sequence[Tensor], join: Callable[..., _Joined]) -> list[Tensor]:
-        """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
-        frames, waiting = list(left), list(right)
+    def _join_all(
+        self,
+        left: Sequence[Tensor],
+        right: Sequence[Tensor],
+        sums: _Pairs | None,
+        owned: tuple[bool, bool],
+        *,
+        stay: bool,
+    ) -> tuple[list[Tensor], set[int]]:
+        """Frames of two tensors, each of one met with each of the other that spans a dimension of it.
+
+        Returns:
+            What is left of them, and the dimensions along which neurons keep their order that no frame has any more.
+        """
+        separated: set[int] = set()
+        shared = [frame for frame in left if _is_among(frame, right)]
+        met = [_Met(frame, _LEFT, owned[0]) for frame in left if not _is_among(frame, right)]
+        waiting = [_Met(frame, _RIGHT, owned[1]) for frame in right if not _is_among(frame, left)]
+        # A frame of both goes with what else one of them has along its dimensions, and the other lacks.
+        waiting += [_Met(frame, _LEFT | _RIGHT, all(owned)) for frame in shared]
         while waiting:
-            new: Tensor | None = waiting.pop()
-            for known in list(frames):
-                if new is None:
-                    break
-                if set(spans(known)) & set(spans(new)):
-                    frames = [frame for frame in frames if frame is not known]
-                    old, new, again = join(known, new)
-                    frames += [] if old is None else [old]
-                    waiting += again
-            frames += [] if new is None else [new]
-        return frames
+            new = waiting.pop()
+            for known in sorted(met, key=lambda one: one.frame.numel(), reverse=True):  # the rest belongs to these
+                if not known.meets(new):
+                    continue
+                one, other = (new, known) if known.of == _RIGHT or new.of == _LEFT else (known, new)
+                added = sums if len(one.of) == len(other.of) == 1 else None
+                ends = (one.owned, other.owned)
+                *kept, again = self._join(one.frame, other.frame, sums=added, owned=ends, stay=stay)
+                if kept[0] is one.frame and kept[1] is other.frame:
+                    continue  # they have something in common, and are two still
+                met.remove(known)
+                if kept == [None, None]:
+                    left_over = {dim for frame in again for dim in spans(frame)}
+                    separated |= {*spans(one.frame), *spans(other.frame)} - left_over
+                waiting += [_Met(frame, one.of | other.of, all(ends)) for frame in kept if frame is not None]
+                waiting += [_Met(frame, frozenset({object()}), owned=False) for frame in again]
+                break
+            else:
+                met.append(new)
+        return [one.frame for one in met], separated
 
     def _join(
         self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
@@ -301,7 +383,7 @@ class Algebra:
         common = [dim for dim in spans(left) if dim in spans(right)]
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
-            return (None if first is None else left), (None if second is None else right), []
+            return None, None, self._separate(left, right, set(common))
         *_, again = self._join(first, second, sums=None, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))
@@ -397,6 +479,10 @@ class Algebra:
         differ = child != parent
         if differ.any():
             self.elements.relations.append(Relation(child[differ], parent[differ], rigid))
+
+
+def _is_among(frame: Tensor, others: Sequence[Tensor]) -> bool:
+    return any(torch.equal(frame, other) for other in others)
 
 
 def _pairs_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

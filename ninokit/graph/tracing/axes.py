@@ -12,13 +12,13 @@ to where (other neuron, place) was, at the same index of all dimensions that no 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Axes", "code", "collapse", "element_of", "place_of", "reshape_frame", "spans"]
+__all__ = ["Axes", "code", "collapse", "dim_groups", "element_of", "place_of", "reshape_frame", "spans"]
 
 _PLACE_BITS = 31
 _PLACES = 1 << _PLACE_BITS
@@ -87,6 +87,11 @@ class Axes:
         """Whether the order along a dimension is fixed: no frame spans it, and its numbers differ."""
         return self.shape[dim] > 1 and not self.alike[dim] and all(frame.shape[dim] == 1 for frame in self.frames)
 
+    def differ(self, dims: Collection[int]) -> Axes:
+        """The same with numbers along some dimensions that may differ."""
+        alike = tuple(same and (dim not in dims or self.shape[dim] == 1) for dim, same in enumerate(self.alike))
+        return replace(self, alike=alike)
+
     def with_frames(self, frames: Sequence[Tensor]) -> Axes:
         """The same with other frames; those that span nothing are left out."""
         return replace(self, frames=tuple(frame for frame in frames if spans(frame)))
@@ -141,7 +146,7 @@ class Axes:
         if tuple(shape) == self.shape:
             return self
         alike = [True] * len(shape)
-        for old, new in _dim_groups(self.shape, shape):
+        for old, new in dim_groups(self.shape, shape):
             same = all(self.alike[dim] for dim in old)
             # Of dimensions that are merged or split and of which only some are alike nothing is known.
             for dim in new:
@@ -164,7 +169,7 @@ def reshape_frame(frame: Tensor, old: Sequence[int], new: Sequence[int]) -> Tens
         A frame that broadcasts to `new`.
     """
     sizes = [1] * len(new)
-    for merged, split in _dim_groups(old, new):
+    for merged, split in dim_groups(old, new):
         if all(frame.shape[dim] == 1 for dim in merged):
             continue
         for dim in merged:
@@ -204,8 +209,20 @@ def _rank(values: Tensor) -> Tensor:
     return torch.unique(values, return_inverse=True)[1]
 
 
-def _dim_groups(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Which dimensions of a view become which: the smallest runs of the same size on both sides."""
+def dim_groups(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Which dimensions of a view become which: the smallest runs of the same size on both sides.
+
+    Args:
+        old: the shape before.
+        new: the shape after, of as many numbers.
+
+    Yields:
+        Dimensions of the old shape, and those of the new one that they become.
+
+    Example:
+        >>> list(dim_groups((2, 12, 5), (2, 3, 4, 5)))
+        [([0], [0]), ([1], [1, 2]), ([2], [3])]
+    """
     if 0 in old or math.prod(old) != math.prod(new):
         yield list(range(len(old))), list(range(len(new)))
         return

@@ -110,6 +110,7 @@ class Elements:
 
     def __post_init__(self) -> None:
         self._of = torch.empty(0, dtype=torch.int64)  # element → number of its base, grown by doubling
+        self._stuck = torch.empty(0, dtype=torch.bool)  # likewise, whether an element is fixed
 
     def new(self, size: int, parameter: str | None = None, dim: int = 0, **attributes: int | bool) -> Base:
         """Add elements.
@@ -127,6 +128,7 @@ class Elements:
         stop = base.start + size
         if stop > len(self._of):
             self._of = torch.cat([self._of, torch.zeros(max(stop, 1024), dtype=torch.int64)])
+            self._stuck = torch.cat([self._stuck, torch.zeros(max(stop, 1024), dtype=torch.bool)])
         self._of[base.start : stop] = len(self.bases)
         self.bases.append(base)
         self.count = stop
@@ -139,6 +141,15 @@ class Elements:
     def births(self, elements: Tensor) -> int:
         """When the youngest of some neurons was first written to; -1 if none was."""
         return max((-1 if base.born is None else base.born for base in self.bases_of(elements)), default=-1)
+
+    def fix(self, elements: Tensor, why: str) -> None:
+        """Note that elements keep their order."""
+        self.fixed.append((elements, why))
+        self._stuck[elements] = True
+
+    def is_fixed(self, elements: Tensor) -> bool:
+        """Whether it is known already that elements keep their order."""
+        return bool(self._stuck[elements.flatten()].all())
 
     def is_bound(self, base: Base) -> bool:
         """Whether anything is known of the elements of a base."""

@@ -54,6 +54,7 @@ class Recorder(TorchDispatchMode):
         self._rules = rules
         self._device = device
         self._axes = WeakTensorKeyDictionary()
+        self._brought = WeakTensorKeyDictionary()  # a tensor elsewhere → the one on the device in its place
         self._memory: dict[int, list[Any]] = {}
         self._names = WeakIdKeyDictionary()
         for name, parameter in parameters.items():
@@ -61,19 +62,31 @@ class Recorder(TorchDispatchMode):
         for tensor in alike:
             self.note(tensor, Axes.constant(tensor.shape, alike=True))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, which takes seconds, for a mode that no compiled code meets."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if self._device is not None:
             args, kwargs = tree_map_only(Tensor, self._bring, (args, kwargs))
-        before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-        output = func(*args, **kwargs)
-        self._algebra.now += 1
         name = _packet(func)
         in_place = name.endswith("_") and not name.endswith("__")
+        if self._rule(name, in_place=in_place) is None:
+            with self:  # in inference mode operators that are made of others arrive whole
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        with torch.inference_mode(False):  # the frames outlast it
+            before = [self.lookup(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        output = func(*args, **kwargs)
+        self._algebra.now += 1
         arguments = _by_position(func, args, kwargs)
-        self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
+        with torch.inference_mode(False):
+            self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
     def lookup(self, tensor: Tensor) -> Axes:
@@ -83,6 +96,7 @@ class Recorder(TorchDispatchMode):
             name = self._names.get(tensor)
             known = self._start(name, tensor) if name is not None else Axes.constant(tensor.shape)
             self.note(tensor, known)
+            self._remember(tensor)
         return known
 
     def note(self, tensor: Tensor, axes: Axes) -> None:
@@ -93,6 +107,7 @@ class Recorder(TorchDispatchMode):
         """The network's inputs: positions, on whose values all else depends."""
         for tensor in inputs:
             self.note(tensor, replace(Axes.constant(tensor.shape), data=True))
+            self._remember(tensor)
 
     def finish(self, outputs: Iterable[Tensor]) -> None:
         """The network's outputs keep their order."""
@@ -100,7 +115,14 @@ class Recorder(TorchDispatchMode):
             self._algebra.pin_all(self.lookup(tensor), "output")
 
     def _bring(self, tensor: Tensor) -> Tensor:
-        return tensor if tensor.device == self._device else tensor.to(self._device)
+        """The same one each time, since it may be written into."""
+        if tensor.device == self._device:
+            return tensor
+        found = self._brought.get(tensor)
+        if found is None:
+            found = self._brought[tensor] = tensor.to(self._device)
+            self.note(found, self.lookup(tensor))
+        return found
 
     def _start(self, name: str, parameter: Tensor) -> Axes:
         """Every dimension of a parameter numbers neurons until an operator says otherwise."""
@@ -124,9 +146,12 @@ class Recorder(TorchDispatchMode):
             self.note(output, result)
             self._remember(output)
 
+    def _rule(self, name: str, *, in_place: bool) -> Rule | None:
+        return self._rules.get(name) or (self._rules.get(name[:-1]) if in_place else None)
+
     def _apply(self, name: str, call: Call) -> list[Axes | None] | None:
         """What the rule of an operator says; None if there is no rule, or it fails."""
-        rule = self._rules.get(name) or (self._rules.get(name[:-1]) if call.in_place else None)
+        rule = self._rule(name, in_place=call.in_place)
         if rule is None:
             return None
         try:
@@ -157,16 +182,22 @@ class Recorder(TorchDispatchMode):
         same = len(old.frames) == len(axes.frames) and all(map(torch.equal, old.frames, axes.frames))
         others = [ref() for ref in self._memory.get(target.untyped_storage()._cdata, [])]
         others = [other for other in others if other is not None and other is not target]
-        if same or not others:
-            return
-        self._algebra.pin_all(axes, "written into a part of another tensor")
+        if others and not same:
+            self._algebra.pin_all(axes, "written into a part of another tensor")
         for other in others:
             known = self.lookup(other)
-            if known.shape == axes.shape and known.shape == old.shape:
+            if _region(other) == _region(target):
                 self.note(other, axes)
                 continue
-            self._algebra.pin_all(known, "written into in part")
-            self.note(other, Axes.constant(other.shape))
+            if not same:
+                self._algebra.pin_all(known, "written into in part")
+                known = known.with_frames([])
+            self.note(other, known.differ(range(other.ndim)).from_tensors([known, axes]))
+
+
+def _region(tensor: Tensor) -> tuple[Any, ...]:
+    """Which numbers of its memory a tensor has, and how."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _by_position(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

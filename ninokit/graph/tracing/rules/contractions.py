@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,12 @@ def _mm(call: Call) -> Axes:
 def _addmm(call: Call) -> Axes:
     """``bias + first @ second``."""
     product = _matrix_product(call, 1, 2)
+    return call.algebra.elementwise([product, call.axes(0)], "add", usage="shift").expand(call.shape)
+
+
+def _addbmm(call: Call) -> Axes:
+    """``bias + (first @ second).sum(0)``."""
+    product = call.algebra.reduce(_matrix_product(call, 1, 2), [0])
     return call.algebra.elementwise([product, call.axes(0)], "add", usage="shift").expand(call.shape)
 
 
@@ -104,7 +110,7 @@ def _convolution(call: Call) -> Axes:
         product = _dense(call, x, w.permute([1, 0]) if transposed else w)
     else:
         product = _grouped(call, x.drop(list(range(2, len(x.shape)))), w, groups, transposed=transposed)
-    axes = _at_positions(product, call.shape)
+    axes = _at_positions(product, call.shape, passing)
     if bias is not None:
         shift = call.lookup(bias).reshape((bias.numel(), *[1] * (len(call.shape) - 2)))
         axes = call.algebra.elementwise([axes, shift], "add", usage="shift")
@@ -118,13 +124,13 @@ def _passing(call: Call) -> list[int]:
     return [2 + n for n, size in enumerate(sizes) if (size, strides[n], paddings[n]) == (1, 1, 0)]
 
 
-def _at_positions(product: Axes, shape: torch.Size) -> Axes:
+def _at_positions(product: Axes, shape: torch.Size, passing: Collection[int]) -> Axes:
     """(batch, out, …) with all positions; those that the product lacks have no neurons."""
     rest = len(shape) - len(product.shape)
     frames = tuple(frame.reshape([*frame.shape, *[1] * rest]) for frame in product.frames)
     alike = (*product.alike, *[False] * rest)
-    alike = tuple(same or size == 1 for same, size in zip(alike, shape, strict=True))
-    return Axes(tuple(shape), frames, alike).from_tensors([product])
+    made = Axes(tuple(shape), frames, tuple(same or size == 1 for same, size in zip(alike, shape, strict=True)))
+    return made.differ([dim for dim in range(2, len(shape)) if dim not in passing]).from_tensors([product])
 
 
 def _mark_kernel(call: Call, weight: Axes) -> None:
@@ -165,6 +171,8 @@ def _grouped(call: Call, x: Axes, w: Axes, groups: int, *, transposed: bool) -> 
     algebra.elements.slice_ties.append(SliceTie(into.reshape(groups, -1), out.reshape(groups, -1)))
     weight = Axes((1, entering.size), (code(into)[None],), (True, False)).from_tensors([w])
     batch = algebra.reduce(algebra.elementwise([x, weight]), [1])
+    if leaving.size == groups and algebra.elements.is_fixed(into):  # as the only channels of their slices
+        algebra.fix(code(out), "channels in fixed slices")
     frames = [frame[:, None] for frame in batch.frames] + [code(out)[None]]
     made = Axes((x.shape[0], leaving.size), (), (batch.alike[0], False)).from_tensors([x, w])
     return made.with_frames(frames)
@@ -192,6 +200,7 @@ def _sides(call: Call, w: Axes, groups: int) -> tuple[Base, Base] | None:
 
 CONTRACTIONS: Mapping[str, Rule] = {
     **{f"aten.{name}": _mm for name in ("mm", "bmm", "matmul", "mv", "dot")},
-    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv", "addbmm")},
+    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv")},
+    "aten.addbmm": _addbmm,
     "aten.convolution": _convolution,
 }

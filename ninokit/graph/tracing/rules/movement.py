@@ -13,11 +13,11 @@ from torch import Tensor
 from ninokit.graph.tracing.axes import Axes, code, element_of, place_of
 from ninokit.graph.tracing.call import Call, Rule
 
-__all__ = ["MOVEMENT", "shuffle"]
+__all__ = ["MOVEMENT"]
 
 
 def _reshape(call: Call) -> Axes:
-    return call.axes(0).reshape(call.shape)
+    return call.algebra.reshape(call.axes(0), call.shape)
 
 
 def _expand(call: Call) -> Axes:
@@ -172,7 +172,7 @@ def _repeat(call: Call) -> Axes:
     pairs = [size for pair in zip(times, axes.shape, strict=True) for size in pair]
     for dim in range(len(times)):
         axes = axes.unsqueeze(2 * dim)
-    return axes.expand(pairs).reshape(call.shape)
+    return call.algebra.reshape(axes.expand(pairs), call.shape)
 
 
 def _turn(call: Call) -> Axes:
@@ -217,20 +217,19 @@ def _as_strided(call: Call) -> Axes | list[Axes | None]:
     return Axes.constant(call.shape)
 
 
-def shuffle(axes: Axes, split: Sequence[int], order: Sequence[int], shape: Sequence[int]) -> Axes:
+def _shuffle(call: Call, split: Sequence[int], order: Sequence[int]) -> Axes:
     """Split dimensions, put them into another order, and merge them again."""
-    return axes.reshape(split).permute(order).reshape(shape)
+    return call.algebra.reshape(call.axes(0).reshape(split).permute(order), call.shape)
 
 
 def _pixel_shuffle(call: Call) -> Axes:
     axes, r = call.axes(0), call.args[1]
     *lead, channels, height, width = axes.shape
     n = len(lead)
-    return shuffle(
-        axes,
+    return _shuffle(
+        call,
         (*lead, channels // (r * r), r, r, height, width),
         (*range(n), n, n + 3, n + 1, n + 4, n + 2),
-        call.shape,
     )
 
 
@@ -238,11 +237,10 @@ def _pixel_unshuffle(call: Call) -> Axes:
     axes, r = call.axes(0), call.args[1]
     *lead, channels, height, width = axes.shape
     n = len(lead)
-    return shuffle(
-        axes,
+    return _shuffle(
+        call,
         (*lead, channels, height // r, r, width // r, r),
         (*range(n), n, n + 2, n + 4, n + 1, n + 3),
-        call.shape,
     )
 
 
@@ -250,7 +248,7 @@ def _channel_shuffle(call: Call) -> Axes:
     axes, groups = call.axes(0), call.args[1]
     batch, channels, *rest = axes.shape
     order = (0, 2, 1, *range(3, 3 + len(rest)))
-    return shuffle(axes, (batch, groups, channels // groups, *rest), order, call.shape)
+    return _shuffle(call, (batch, groups, channels // groups, *rest), order)
 
 
 _RESHAPES = ["view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "_reshape_alias"]

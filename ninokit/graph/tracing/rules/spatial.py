@@ -18,6 +18,7 @@ def _positions(dims: int) -> Rule:
         axes = call.axes(0)
         ndim = len(axes.shape)
         axes = call.algebra.pin(axes, range(ndim - dims, ndim), "positions that are pooled or resized")
+        axes = axes.differ(range(ndim - dims, ndim))  # as padding may count
         alike = tuple(same or size == 1 for same, size in zip(axes.alike, call.shape, strict=True))
         pooled = replace(axes, shape=tuple(call.shape), alike=alike)
         return [pooled, Axes.constant(call.shape)] if isinstance(call.output, (tuple, list)) else pooled
@@ -33,9 +34,8 @@ def _unfold(call: Call) -> Axes:
     *lead, channels, _, _ = axes.shape
     kernel, positions = call.shape[-2] // channels, call.shape[-1]
     # As if the numbers of a kernel's positions stood where the rows were.
-    return replace(axes, shape=(*lead, channels, kernel, positions), alike=(*axes.alike[:-2], False, False)).reshape(
-        call.shape
-    )
+    unfolded = replace(axes, shape=(*lead, channels, kernel, positions), alike=(*axes.alike[:-2], False, False))
+    return call.algebra.reshape(unfolded, call.shape)
 
 
 def _fold(call: Call) -> Axes:
@@ -57,7 +57,6 @@ _DIMS = {
         "max_pool{d}d",
         "max_pool{d}d_with_indices",
         "adaptive_avg_pool{d}d",
-        "_adaptive_avg_pool{d}d",
         "adaptive_max_pool{d}d",
         "upsample_nearest{d}d",
         "_upsample_nearest_exact{d}d",
@@ -68,6 +67,7 @@ _DIMS = {
 
 SPATIAL: Mapping[str, Rule] = {
     **_DIMS,
+    **{f"aten._adaptive_avg_pool{dims}d": _positions(dims) for dims in (2, 3)},
     **{
         f"aten.{name}": _positions(dims)
         for name, dims in {
