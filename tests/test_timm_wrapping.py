@@ -171,3 +171,15 @@ def test_without_timm_it_says_what_to_install(monkeypatch, call):
         r'Install it with: pip install "ninokit\[timm\]"',
         str(caught.value),
     )
+
+
+def test_timms_norms_with_activation_are_recalibrated_as_all_others():
+    model = timm.create_model("test_efficientnet", num_classes=4)
+    norm = next(module for module in model.modules() if type(module).__name__ == "BatchNormAct2d")
+    optimizer = ninokit.timm.create_optimizer_v2(model, "sgd", lr=0.0, recalibrate_batchnorm=2, **PLAN)
+    train(model, optimizer, 5)
+    seen = []
+    norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].mean((0, 2, 3))))
+    train(model, optimizer, 2)
+    torch.testing.assert_close(norm.running_mean, (seen[0] + seen[1]) / 2)
+    assert norm.momentum == 0.1

@@ -621,7 +621,8 @@ class TestBadSettings:
     def test_a_model_that_no_architecture_matches(self):
         model = nn.Bilinear(2, 3, 4)
         optimizer = torch.optim.SGD(model.parameters())
-        reasons = "".join(f"  {name}: does not match\n" for name in ninokit.architectures())
+        needs = {"traced": "needs example inputs to run the network; pass example_inputs=…"}
+        reasons = "".join(f"  {n}: {needs.get(n, 'does not match')}\n" for n in ninokit.architectures())
         message = (
             f"no architecture encodes Bilinear:\n{reasons}Build its graph with "
             f"ninokit.graph.GraphBuilder and pass it to attach(graph=…), or register an architecture."
