@@ -52,6 +52,15 @@ def test_the_readmes_first_example():
     assert isinstance(scope["nowcasting"], ninokit.Nowcasting)
 
 
+def test_the_examples_of_timm():
+    pytest.importorskip("timm")
+    scope: dict[str, object] = {}
+    for code in code_blocks("docs/timm.md"):
+        exec(code, scope)
+    assert isinstance(scope["nowcasting"], ninokit.Nowcasting)
+    assert type(scope["optimizer"]).__name__ == "Lookahead"
+
+
 def test_the_plugin_guides_architecture(monkeypatch):
     scope: dict[str, object] = {}
     exec(code_blocks("docs/plugins.md")[0], scope)

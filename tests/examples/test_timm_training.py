@@ -77,7 +77,7 @@ def test_without_a_nowcaster_it_is_the_plain_training(train):
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--model test_vit --in-chans 1 --layer-decay 0.7 --cutmix 1.0",
+        "--model test_vit3 --in-chans 1 --layer-decay 0.7 --cutmix 1.0",
         "--opt lookahead_lamb --schedule step --warmup-epochs 1",
     ],
 )

@@ -201,7 +201,7 @@ def test_products_on_a_gpu_are_as_asked_for_and_the_programs_setting_stays(preci
 
 @pytest.mark.usefixtures("dgl_installed")
 def test_without_one_dnn(cnn, history_of, monkeypatch):
-    monkeypatch.setattr(products, "_has_one_dnn", lambda *_: False)
+    monkeypatch.setattr(products, "has_one_dnn", lambda *_: False)
     nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
     expected = dict(nino.forecast_with_dgl(graph, history, 5))
     assert relative_error(dict(nino.forecast(graph, history, 5)), expected, history) < 1e-5

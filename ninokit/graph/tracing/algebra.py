@@ -5,9 +5,8 @@ Whatever is not understood is *pinned*: its order is declared fixed, which claim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 import torch
@@ -22,6 +21,26 @@ Mode = Literal["add", "multiply", "tie"]
 _Pairs = list[tuple[Tensor, Tensor]]
 _Joined = tuple[Tensor | None, Tensor | None, list[Tensor]]
 _MIX = 0x9E3779B97F4A7C15
+_LEFT, _RIGHT = frozenset({"left"}), frozenset({"right"})
+
+
+@dataclass(frozen=True, eq=False)
+class _Met:
+    """A frame on its way through a meeting.
+
+    Attributes:
+        frame: the frame.
+        of: the tensors whose numbers move with it.
+        owned: whether they are weights.
+    """
+
+    frame: Tensor
+    of: frozenset[object]
+    owned: bool
+
+    def meets(self, other: _Met) -> bool:
+        """Whether a tensor has one of two frames and lacks the other, along a dimension of both."""
+        return self.of != other.of and not set(spans(self.frame)).isdisjoint(spans(other.frame))
 
 
 @dataclass
@@ -234,29 +253,54 @@ class Algebra:
         sums = None
         if mode != "multiply" and not left.owned and not right.owned:
             sums = self.elements.residual if mode == "add" else self.elements.tied
-        join = partial(self._join, sums=sums, owned=(left.owned, right.owned), stay=stay)
-        frames = self._join_all(left.frames, right.frames, join)
+        frames, separated = self._join_all(left.frames, right.frames, sums, (left.owned, right.owned), stay=stay)
         shape = tuple(max(a, b) if 0 not in (a, b) else 0 for a, b in zip(left.shape, right.shape, strict=True))
         alike = tuple(a and b for a, b in zip(left.alike, right.alike, strict=True))
         paired, attends = left.paired or right.paired, left.attends or right.attends
-        met = Axes(shape, (), alike, paired=paired, attends=attends)
-        return met.from_tensors([left, right]).with_frames(frames)
+        met = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
+        return self.pin(met, separated, "meets another order")
 
-    def _join_all(self, left: Sequence[Tensor], right: Sequence[Tensor], join: Callable[..., _Joined]) -> list[Tensor]:
-        """Frames of two tensors, each of one met with each of the other that spans a dimension of it."""
-        frames, waiting = list(left), list(right)
+    def _join_all(
+        self,
+        left: Sequence[Tensor],
+        right: Sequence[Tensor],
+        sums: _Pairs | None,
+        owned: tuple[bool, bool],
+        *,
+        stay: bool,
+    ) -> tuple[list[Tensor], set[int]]:
+        """Frames of two tensors, each of one met with each of the other that spans a dimension of it.
+
+        Returns:
+            What is left of them, and the dimensions along which neurons keep their order that no frame has any more.
+        """
+        separated: set[int] = set()
+        shared = [frame for frame in left if _is_among(frame, right)]
+        met = [_Met(frame, _LEFT, owned[0]) for frame in left if not _is_among(frame, right)]
+        waiting = [_Met(frame, _RIGHT, owned[1]) for frame in right if not _is_among(frame, left)]
+        # A frame of both goes with what else one of them has along its dimensions, and the other lacks.
+        waiting += [_Met(frame, _LEFT | _RIGHT, all(owned)) for frame in shared]
         while waiting:
-            new: Tensor | None = waiting.pop()
-            for known in sorted(frames, key=Tensor.numel, reverse=True):  # what others belong to is implied by these
-                if new is None:
-                    break
-                if set(spans(known)) & set(spans(new)):
-                    frames = [frame for frame in frames if frame is not known]
-                    old, new, again = join(known, new)
-                    frames += [] if old is None else [old]
-                    waiting += again
-            frames += [] if new is None else [new]
-        return frames
+            new = waiting.pop()
+            for known in sorted(met, key=lambda one: one.frame.numel(), reverse=True):  # the rest belongs to these
+                if not known.meets(new):
+                    continue
+                one, other = (new, known) if known.of == _RIGHT or new.of == _LEFT else (known, new)
+                added = sums if len(one.of) == len(other.of) == 1 else None
+                ends = (one.owned, other.owned)
+                *kept, again = self._join(one.frame, other.frame, sums=added, owned=ends, stay=stay)
+                if kept[0] is one.frame and kept[1] is other.frame:
+                    continue  # they have something in common, and are two still
+                met.remove(known)
+                if kept == [None, None]:
+                    left_over = {dim for frame in again for dim in spans(frame)}
+                    separated |= {*spans(one.frame), *spans(other.frame)} - left_over
+                waiting += [_Met(frame, one.of | other.of, all(ends)) for frame in kept if frame is not None]
+                waiting += [_Met(frame, frozenset({object()}), owned=False) for frame in again]
+                break
+            else:
+                met.append(new)
+        return [one.frame for one in met], separated
 
     def _join(
         self, left: Tensor, right: Tensor, *, sums: _Pairs | None, owned: tuple[bool, bool], stay: bool
@@ -339,7 +383,7 @@ class Algebra:
         common = [dim for dim in spans(left) if dim in spans(right)]
         first, second = (self._derive(frame, common) for frame in (left, right))
         if first is None or second is None:
-            return (None if first is None else left), (None if second is None else right), []
+            return None, None, self._separate(left, right, set(common))
         *_, again = self._join(first, second, sums=None, owned=(False, False), stay=False)
         if again:  # the common part had to be separated
             return None, None, self._separate(left, right, set(common))
@@ -435,6 +479,10 @@ class Algebra:
         differ = child != parent
         if differ.any():
             self.elements.relations.append(Relation(child[differ], parent[differ], rigid))
+
+
+def _is_among(frame: Tensor, others: Sequence[Tensor]) -> bool:
+    return any(torch.equal(frame, other) for other in others)
 
 
 def _pairs_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,12 @@ __all__ = ["UnevenError", "assemble"]
 
 
 def assemble(
-    found: Neurality, made: Grouping, elements: Elements, left_out: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+    found: Neurality,
+    made: Grouping,
+    elements: Elements,
+    left_out: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    apart: Collection[str] = (),
 ) -> NeuralGraph:
     """The neural graph.
 
@@ -31,13 +36,14 @@ def assemble(
         elements: all facts of the trace.
         left_out: parameters that the network does not use.
         shapes: of the others.
+        apart: parameters of which no block has several places of a neuron as taps.
 
     Returns:
         A graph that covers each parameter but those that are left out.
     """
     import torch
 
-    assembly = _Assembly(found, made, elements)
+    assembly = _Assembly(found, made, elements, apart)
     for layer in found.layers:
         try:
             assembly.add(layer)
@@ -84,8 +90,8 @@ class _Side:
 class _Assembly:
     """A neural graph grown parameter by parameter."""
 
-    def __init__(self, found: Neurality, made: Grouping, elements: Elements) -> None:
-        self._found, self._made, self._elements = found, made, elements
+    def __init__(self, found: Neurality, made: Grouping, elements: Elements, apart: Collection[str]) -> None:
+        self._found, self._made, self._elements, self._apart = found, made, elements, apart
         self._base_names = _layer_names(found.layers)
         self.neurons: list[Neurons] = []
         self.blocks: list[Edges] = []
@@ -216,7 +222,7 @@ class _Assembly:
         for number, series in self._made.series.get(base.start, []):
             by_group.setdefault(number, []).append(series)
         for number, several in ((n, run) for n, found in by_group.items() for run in _runs(found)):
-            merged = _merge(several) if len(several) > 1 else None
+            merged = _merge(several) if len(several) > 1 and base.parameter not in self._apart else None
             if merged is not None:
                 start, digits, places = merged
                 yield _Side(self._groups[number], start, digits, places)

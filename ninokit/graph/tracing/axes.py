@@ -12,7 +12,7 @@ to where (other neuron, place) was, at the same index of all dimensions that no 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,6 +86,11 @@ class Axes:
     def is_position(self, dim: int) -> bool:
         """Whether the order along a dimension is fixed: no frame spans it, and its numbers differ."""
         return self.shape[dim] > 1 and not self.alike[dim] and all(frame.shape[dim] == 1 for frame in self.frames)
+
+    def differ(self, dims: Collection[int]) -> Axes:
+        """The same with numbers along some dimensions that may differ."""
+        alike = tuple(same and (dim not in dims or self.shape[dim] == 1) for dim, same in enumerate(self.alike))
+        return replace(self, alike=alike)
 
     def with_frames(self, frames: Sequence[Tensor]) -> Axes:
         """The same with other frames; those that span nothing are left out."""

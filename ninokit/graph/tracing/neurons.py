@@ -6,7 +6,7 @@ Index legend: e = elements, n = neurons; a neuron is a class of elements that th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,12 +90,13 @@ def mix(values: npt.ArrayLike, salt: int) -> Hashes:
         return z ^ (z >> np.uint64(31))
 
 
-def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neurality:
+def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]], opaque: Collection[str] = ()) -> Neurality:
     """Work out what the facts amount to.
 
     Args:
         elements: all that has been noted.
         shapes: of the parameters that the network uses.
+        opaque: parameters that join no neurons as a view could read it; all that they number keeps its order.
 
     Returns:
         Neurons, and the parameters that join them.
@@ -113,10 +114,13 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
     stuck = is_fixed[node]
     layers = [
         _layer(name, shape, by_parameter[name], elements.usages.get(name, "shift"), stuck)
+        if name not in opaque
+        else Layer(name, shape, "shift", rows=list(range(len(shape))), kind=EdgeKind.POSITION_EMBEDDING)
         for name, shape in shapes.items()
     ]
     for layer in layers:
         _fix_rest(layer, by_parameter[layer.name], node, is_fixed)
+    _spread_fixed(elements, node, layers, is_fixed)
     reasons: dict[int, set[str]] = defaultdict(set)
     for found, why in elements.fixed:
         if why in {"input", "output"}:
@@ -127,6 +131,25 @@ def resolve(elements: Elements, shapes: Mapping[str, tuple[int, ...]]) -> Neural
         np.add.at(colour, node[found.numpy()], values.numpy().view(np.uint64))
     _forget_inside(elements, node, colour)
     return Neurality(node, place, is_fixed, reasons, colour, _marks(elements), layers)
+
+
+def _spread_fixed(elements: Elements, node: Ints, layers: list[Layer], is_fixed: npt.NDArray[np.bool_]) -> None:
+    """What is bound to neurons that keep their order keeps its own, where the graph has no nodes that would say so."""
+    shown = np.zeros(elements.count, bool)
+    for layer in layers:
+        for base in (layer.src, layer.dst):
+            if base is not None:
+                shown[node[base.start : base.start + base.size]] = True
+    sums = [(node[a.numpy()], node[b.numpy()]) for a, b in (*elements.residual, *elements.tied)]
+    ties = [*sums, *((b, a) for a, b in sums)]
+    ties += [(node[r.child.numpy()], node[r.parent.numpy()]) for r in elements.relations]
+    ties += [(node[r.parent.numpy()], node[r.child.numpy()]) for r in elements.relations if r.rigid]
+    ties = [(a[hidden], b[hidden]) for a, b in ties for hidden in [~(shown[a] & shown[b])]]
+    count = -1
+    while count != is_fixed.sum():
+        count = is_fixed.sum()
+        for first, second in ties:
+            is_fixed[second[is_fixed[first]]] = True
 
 
 def _forget_inside(elements: Elements, node: Ints, colour: Hashes) -> None:
@@ -215,7 +238,7 @@ def _layer(
     stuck = [base for base in bases if base not in read and base not in free]
     if read:
         layer.src = read[0]
-        written = free or stuck[-1:]
+        written = free or [base for base in stuck if base.born is not None] or stuck
         layer.dst = written[-1] if written else None
         rest = [base for base in bases if base not in (layer.src, layer.dst)]
         layer.taps += [base.dim for base in rest]

@@ -91,6 +91,7 @@ class Recorder(TorchDispatchMode):
             name = self._names.get(tensor)
             known = self._start(name, tensor) if name is not None else Axes.constant(tensor.shape)
             self.note(tensor, known)
+            self._remember(tensor)
         return known
 
     def note(self, tensor: Tensor, axes: Axes) -> None:
@@ -101,6 +102,7 @@ class Recorder(TorchDispatchMode):
         """The network's inputs: positions, on whose values all else depends."""
         for tensor in inputs:
             self.note(tensor, replace(Axes.constant(tensor.shape), data=True))
+            self._remember(tensor)
 
     def finish(self, outputs: Iterable[Tensor]) -> None:
         """The network's outputs keep their order."""
@@ -175,16 +177,22 @@ class Recorder(TorchDispatchMode):
         same = len(old.frames) == len(axes.frames) and all(map(torch.equal, old.frames, axes.frames))
         others = [ref() for ref in self._memory.get(target.untyped_storage()._cdata, [])]
         others = [other for other in others if other is not None and other is not target]
-        if same or not others:
-            return
-        self._algebra.pin_all(axes, "written into a part of another tensor")
+        if others and not same:
+            self._algebra.pin_all(axes, "written into a part of another tensor")
         for other in others:
             known = self.lookup(other)
-            if known.shape == axes.shape and known.shape == old.shape:
+            if _region(other) == _region(target):
                 self.note(other, axes)
                 continue
-            self._algebra.pin_all(known, "written into in part")
-            self.note(other, Axes.constant(other.shape))
+            if not same:
+                self._algebra.pin_all(known, "written into in part")
+                known = known.with_frames([])
+            self.note(other, known.differ(range(other.ndim)).from_tensors([known, axes]))
+
+
+def _region(tensor: Tensor) -> tuple[Any, ...]:
+    """Which numbers of its memory a tensor has, and how."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _by_position(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -72,17 +72,24 @@ def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | 
 
 
 def _assemble(recorder: Recorder, shapes: Mapping[str, tuple[int, ...]], left_out: list[str]) -> NeuralGraph:
+    apart: set[str] = set()
     uneven: set[str] = set()
-    found = resolve(recorder.elements, shapes)
+    opaque: set[str] = set()
     while True:
+        found = resolve(recorder.elements, shapes, opaque)
         groups = find_groups(found, recorder.elements, uneven)
         try:
-            return assemble(found, groups, recorder.elements, left_out, shapes)
+            return assemble(found, groups, recorder.elements, left_out, shapes, apart)
         except UnevenError as error:
-            if error.parameter in uneven:
-                raise
-            _log.info("the neurons of %s are numbered unevenly; each is a group of its own", error.parameter)
-            uneven.add(error.parameter)
+            name = error.parameter
+        if name not in apart:
+            apart.add(name)
+        elif name not in uneven:
+            _log.info("the neurons of %s are numbered unevenly; each is a group of its own", name)
+            uneven.add(name)
+        else:
+            _log.info("no view reads %s as edges between neurons; the order of these is fixed", name)
+            opaque.add(name)
 
 
 def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorder:

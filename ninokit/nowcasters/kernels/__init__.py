@@ -13,6 +13,7 @@ from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel
 from ninokit.nowcasters.precision import Precision
 
 if TYPE_CHECKING:
+    from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
     from ninokit.nowcasters.kernels.triton_kernel import TritonKernel
 
 __all__ = ["EdgeTile", "TensorKernel", "make_kernel"]
@@ -20,7 +21,7 @@ __all__ = ["EdgeTile", "TensorKernel", "make_kernel"]
 _log = logging.getLogger(__name__)
 
 
-def make_kernel(composition: Composition, precision: Precision) -> TensorKernel | TritonKernel:
+def make_kernel(composition: Composition, precision: Precision) -> TensorKernel | TritonKernel | NumbaKernel:
     """The best kernel that a nowcaster's device can run.
 
     Args:
@@ -28,7 +29,7 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
         precision: of products with a row an edge.
 
     Returns:
-        The fused kernel where Triton runs and the matrices suit it, otherwise the one in tensor operators.
+        The fused kernel where Triton or Numba run and it suits the matrices, otherwise the one in tensor operators.
     """
     kernel = TensorKernel(composition)
     if _has_triton(composition.like.device):
@@ -36,7 +37,22 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
 
         if TritonKernel.supports(composition):
             return TritonKernel(composition, precision, kernel)
+    if composition.product_dtype == torch.bfloat16 and _has_numba():
+        from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
+
+        if NumbaKernel.supports(composition):
+            return NumbaKernel(composition, kernel)
     return kernel
+
+
+@cache
+def _has_numba() -> bool:
+    """Whether kernels can be compiled for the processor."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:  # also of a NumPy that it does not know yet
+        return False
+    return True
 
 
 @cache

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-__all__ = ["linear", "linear_silu"]
+__all__ = ["has_one_dnn", "linear", "linear_silu"]
 
 
 def linear(rows: Tensor, weight: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def linear(rows: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Shape (rows, out).
     """
-    if _has_one_dnn(rows.device.type, rows.dtype):
+    if has_one_dnn(rows.device.type, rows.dtype):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
     return rows @ weight.T
 
@@ -39,17 +39,24 @@ def linear_silu(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         SiLU of the layer's outputs, shape (rows, out).
     """
-    if _has_one_dnn(rows.device.type, rows.dtype):
+    if has_one_dnn(rows.device.type, rows.dtype):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "swish", [], "")
     return nn.functional.silu(torch.addmm(bias, rows, weight.T), inplace=True)
 
 
 @cache
-def _has_one_dnn(device: str, dtype: torch.dtype) -> bool:
+def has_one_dnn(device: str, dtype: torch.dtype) -> bool:
     """Whether torch reaches oneDNN's fused layers here, as its compiler does.
 
     They use the widest vectors of every processor, which the BLAS behind ``@`` does not, and take the activation in
     the same pass. Float64 they lack; bfloat16 they want hardware for.
+
+    Args:
+        device: type of the device.
+        dtype: of the factors.
+
+    Returns:
+        False where the layers fall back to other routines.
     """
     if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False

@@ -16,9 +16,9 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.nowcasters.composition import Composition, Round
 from ninokit.nowcasters.kernels.products import linear, linear_silu
 
-__all__ = ["EdgeTile", "TensorKernel", "sum_messages"]
+__all__ = ["EdgeTile", "TensorKernel", "differences", "sum_messages"]
 
-_MANY_SOURCES = 32  # from here on a product a destination beats adding the ends' parts afterwards
+_MANY_SOURCES = 32  # from here on products a destination, with all its sources, beat those a row an edge
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,41 @@ def sum_messages(
     return sums + scaled
 
 
+def differences(features: Tensor, weight: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Factors of the same product that can be rounded: a step is a small difference of large states.
+
+    Args:
+        features: scaled states, shape (group, dst, src, F).
+        weight: shape (H, F).
+        context: past states.
+
+    Returns:
+        Features and weight, of the same shapes.
+    """
+    states, columns = (factor.unflatten(-1, (context, -1)) for factor in (features, weight))
+    last = states[..., -1:, :]
+    return (
+        torch.cat([states[..., :-1, :] - last, last], dim=-2).flatten(-2),
+        torch.cat([columns[:, :-1], columns.sum(1, keepdim=True)], dim=1).flatten(1),
+    )
+
+
+def _scaled_by_few(features: Tensor, weight: Tensor, at_src: Tensor) -> Tensor:
+    """The sum of (weight z) ∘ at_src, without a product an edge: with few features z, sum z ⊗ at_src first.
+
+    Args:
+        features: shape (group, dst, src, F).
+        weight: shape (H, F).
+        at_src: shape (group or 1, src, H).
+
+    Returns:
+        Shape (group, dst, H).
+    """
+    group, dst, _, count = features.shape
+    by_feature = features.transpose(2, 3).flatten(1, 2) @ at_src  # shape (group, dst·F, H)
+    return (by_feature.view(group, dst, count, -1) * weight.T).sum(2)
+
+
 class TensorKernel:
     """Messages and predictions of a tile.
 
@@ -91,10 +126,13 @@ class TensorKernel:
         """
         matrices = self._composition.round(index, tile.taps)
         features = self._hidden(tile, index)
-        total = features.sum(2, dtype=at_dst.dtype)
-        scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
-        scale *= at_src[:, None].to(scale.dtype)
-        return sum_messages(matrices, tile.kind, total, scale.sum(2, dtype=at_dst.dtype), at_dst, at_src)
+        if index == 0 and at_src.shape[1] >= _MANY_SOURCES:
+            scaled = _scaled_by_few(features, matrices.scale.weight, at_src)
+        else:
+            scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
+            scale *= at_src[:, None].to(scale.dtype)
+            scaled = scale.sum(2).to(at_dst.dtype)
+        return sum_messages(matrices, tile.kind, features.sum(2).to(at_dst.dtype), scaled, at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
         """The predicted scaled changes on a tile's edges.
@@ -152,20 +190,10 @@ class TensorKernel:
         """
         dtype = self._composition.product_dtype
         if dtype != weight.dtype:
-            features, weight = self._differences(features, weight)
+            features, weight = differences(features, weight, self._composition.context)
         factors = nn.functional.pad(features[0], (0, 1), value=1.0)
         weights = torch.cat([weight.T.expand(len(factors), -1, -1), at_dst[0, :, None]], dim=1)
         return torch.baddbmm(at_src.to(dtype), factors.to(dtype), weights.to(dtype))[None]
-
-    def _differences(self, features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of the same product that can be rounded: a step is a small difference of large states."""
-        states = features.unflatten(-1, (self._composition.context, -1))
-        columns = weight.unflatten(-1, (self._composition.context, -1))
-        last = states[..., -1:, :]
-        return (
-            torch.cat([states[..., :-1, :] - last, last], dim=-2).flatten(-2),
-            torch.cat([columns[:, :-1], columns.sum(1, keepdim=True)], dim=1).flatten(1),
-        )
 
     def _product(self, features: Tensor, weight: Tensor) -> Tensor:
         """A product with a row an edge, in the weight's dtype: (group, dst, src, in) → (group, dst, src, out)."""

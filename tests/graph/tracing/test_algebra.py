@@ -228,10 +228,11 @@ class TestPartly:
         assert board.fixed == []
 
     def test_frames_without_heads_in_common_are_fixed(self, board):
+        """Along what they share, both: rows of the first may not change places as those of the second stay."""
         first, second = board.numbers(2, 3, 1), code(torch.tensor([[[6, 7]], [[6, 8]]]))
         board.elements.new(3)
         met = board.algebra.elementwise([board.data(first), board.data(second)])
-        assert [tuple(frame.shape) for frame in met.frames] == [(2, 3, 1)]
+        assert [tuple(frame.shape) for frame in met.frames] == [(1, 1, 2), (1, 3, 1)]
         assert board.fixed == [([6, 7, 8], "not cut into runs")]
 
     def test_heads_that_cross_are_fixed(self, board):

@@ -350,6 +350,8 @@ add(
 )
 add("free", composed=True, matmul=lambda h, k, v, m: aten.matmul(h.unsqueeze(1), m))
 
+add("free", _weight_norm_interface=lambda h, k, v, m: h @ aten._weight_norm_interface(m, v[:, None], 0)[0])
+
 # Runs on a GPU alone; its rule is that of the other batch norms.
 NO_EXAMPLE = {"aten.cudnn_batch_norm"}
 

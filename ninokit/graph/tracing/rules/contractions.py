@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -110,7 +110,7 @@ def _convolution(call: Call) -> Axes:
         product = _dense(call, x, w.permute([1, 0]) if transposed else w)
     else:
         product = _grouped(call, x.drop(list(range(2, len(x.shape)))), w, groups, transposed=transposed)
-    axes = _at_positions(product, call.shape)
+    axes = _at_positions(product, call.shape, passing)
     if bias is not None:
         shift = call.lookup(bias).reshape((bias.numel(), *[1] * (len(call.shape) - 2)))
         axes = call.algebra.elementwise([axes, shift], "add", usage="shift")
@@ -124,13 +124,13 @@ def _passing(call: Call) -> list[int]:
     return [2 + n for n, size in enumerate(sizes) if (size, strides[n], paddings[n]) == (1, 1, 0)]
 
 
-def _at_positions(product: Axes, shape: torch.Size) -> Axes:
+def _at_positions(product: Axes, shape: torch.Size, passing: Collection[int]) -> Axes:
     """(batch, out, …) with all positions; those that the product lacks have no neurons."""
     rest = len(shape) - len(product.shape)
     frames = tuple(frame.reshape([*frame.shape, *[1] * rest]) for frame in product.frames)
     alike = (*product.alike, *[False] * rest)
-    alike = tuple(same or size == 1 for same, size in zip(alike, shape, strict=True))
-    return Axes(tuple(shape), frames, alike).from_tensors([product])
+    made = Axes(tuple(shape), frames, tuple(same or size == 1 for same, size in zip(alike, shape, strict=True)))
+    return made.differ([dim for dim in range(2, len(shape)) if dim not in passing]).from_tensors([product])
 
 
 def _mark_kernel(call: Call, weight: Axes) -> None:

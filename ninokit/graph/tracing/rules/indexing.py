@@ -32,7 +32,8 @@ def _usage(indices: Axes) -> Usage:
 
 def _place_columns(table: Axes, indices: Axes, call: Call) -> Axes:
     lead = len(indices.shape)
-    frames = [frame.reshape([1] * lead + list(frame.shape[1:])) for frame in table.frames]
+    frames = [frame.unsqueeze(lead) for frame in indices.frames]
+    frames += [frame.reshape([1] * lead + list(frame.shape[1:])) for frame in table.frames]
     alike = (*indices.alike, *table.alike[1:])
     return Axes(tuple(call.shape), (), alike).with_frames(frames)
 
@@ -78,12 +79,14 @@ def _index_select(call: Call) -> Axes:
 def _ordered(call: Call) -> Axes:
     """``cumsum`` and others that go through a dimension in order."""
     axes = call.axes(0)
-    return call.algebra.pin(axes, call.dims(1, len(axes.shape))[:1], "order counts")
+    dims = call.dims(1, len(axes.shape))[:1]
+    return call.algebra.pin(axes, dims, "order counts").differ(dims)
 
 
 def _triangle(call: Call) -> Axes:
     axes = call.axes(0)
-    return call.algebra.pin(axes, [len(axes.shape) - 2, len(axes.shape) - 1], "order counts")
+    dims = [len(axes.shape) - 2, len(axes.shape) - 1]
+    return call.algebra.pin(axes, dims, "order counts").differ(dims)
 
 
 INDEXING: Mapping[str, Rule] = {

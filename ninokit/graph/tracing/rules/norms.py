@@ -67,10 +67,20 @@ def _batch_norm(call: Call) -> list[Axes | None]:
     return [replace(axes, shape=tuple(call.shape)), *[None] * more]
 
 
+def _weight_norm(call: Call) -> list[Axes | None]:
+    """``first * second / norm(first)``, the norm over all dimensions but one."""
+    weight, scale, dim = call.axes(0), call.axes(1), call.args[2] if len(call.args) > 2 else 0
+    others = [other for other in range(len(weight.shape)) if other != dim % len(weight.shape)]
+    norms = call.algebra.reduce(weight, others, keepdim=True)
+    call.algebra.use(scale, "scale")
+    return [call.algebra.elementwise([weight, norms, scale]), norms]
+
+
 NORMS: Mapping[str, Rule] = {
     **{f"aten.{name}": _softmax for name in ("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")},
     "aten.native_layer_norm": _layer_norm,
     "aten._fused_rms_norm": _rms_norm,
+    "aten._weight_norm_interface": _weight_norm,
     "aten.native_group_norm": _group_norm,
     **{
         f"aten.{name}": _batch_norm

@@ -18,6 +18,7 @@ def _positions(dims: int) -> Rule:
         axes = call.axes(0)
         ndim = len(axes.shape)
         axes = call.algebra.pin(axes, range(ndim - dims, ndim), "positions that are pooled or resized")
+        axes = axes.differ(range(ndim - dims, ndim))  # as padding may count
         alike = tuple(same or size == 1 for same, size in zip(axes.alike, call.shape, strict=True))
         pooled = replace(axes, shape=tuple(call.shape), alike=alike)
         return [pooled, Axes.constant(call.shape)] if isinstance(call.output, (tuple, list)) else pooled
