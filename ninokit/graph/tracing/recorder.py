@@ -62,11 +62,6 @@ class Recorder(TorchDispatchMode):
         for tensor in alike:
             self.note(tensor, Axes.constant(tensor.shape, alike=True))
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch would import its compiler, which takes seconds, for a mode that no compiled code meets."""
-        return False
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -255,13 +255,13 @@ add(
     norm=lambda h, k, v, m: h * aten.norm(h, 2, [1], True),
     var_mean=lambda h, k, v, m: h * aten.var_mean(h, [1], correction=0, keepdim=True)[0],
     std_mean=lambda h, k, v, m: h * aten.std_mean(h, [1], correction=0, keepdim=True)[0],
-    _softmax=lambda h, k, v, m: aten._softmax(h, 1, False),
     _log_softmax=lambda h, k, v, m: aten._log_softmax(h, -1, False),
     _safe_softmax=lambda h, k, v, m: aten._safe_softmax(h, 1),
     native_layer_norm=lambda h, k, v, m: aten.native_layer_norm(h, [6], v, v.exp(), 1e-5)[0],
 )
 add("free", composed=True, _fused_rms_norm=lambda h, k, v, m: aten._fused_rms_norm(h, [6], v, 1e-5)[0])
 _each("softmax log_softmax", "free", lambda operator: lambda h, k, v, m: operator(h, 1), composed=True)
+add("heads", _softmax=lambda h, k, v, m: aten._softmax(h.view(4, 2, 3), 2, False))
 add("heads", native_group_norm=lambda h, k, v, m: aten.native_group_norm(h, v, None, 4, 6, 1, 2, 1e-5)[0])
 
 
@@ -397,6 +397,15 @@ def test_rule(name, caplog):
     assert (list(first) == other) is (case.expected == "tied")
     assert (residual == {frozenset([*first, *other])}) is (case.expected == "sum")
     assert bool(heads) is (case.expected == "heads")
+
+
+@pytest.mark.parametrize("extreme", [torch.max, torch.min])
+def test_index_of_an_extreme_tells_the_order(extreme):
+    model = Around(lambda h, k, v, m: h * extreme(h, 1, keepdim=True)[1])
+    graph = trace(model, model.example)
+    assert in_first(graph) == {"first": 6}
+    free = Around(lambda h, k, v, m: h * extreme(h, 0, keepdim=True)[0])
+    assert in_first(trace(free, free.example)) == {"first": 1}
 
 
 def graph_group(graph: NeuralGraph, name: str) -> Any:
