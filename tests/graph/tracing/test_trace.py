@@ -114,6 +114,13 @@ class TestByHand:
         first = next(block for block in graph.edges if block.parameter == "5.weight")
         assert torch.equal(first.view(weight)[0], weight.reshape(2, 4, 12)[:, :, :9])
 
+    def test_places_that_are_no_progression(self):
+        """A channel's 4 × 4 positions come to lie in every other row and column: four at a time are read by one view."""
+        model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(128, 3, bias=False))
+        graph = trace(model, torch.empty(2, 3, 4, 4))
+        assert {block.num_taps for block in graph.blocks["3.weight"]} == {4}
+        check_encoding(model, torch.randn(2, 3, 4, 4), graph, min_share=0.99)
+
     def test_residual_connection(self):
         class Residual(nn.Module):
             def __init__(self) -> None:
@@ -294,14 +301,19 @@ class TestLeftAlone:
         assert torch.equal(x, torch.ones(2, 3))
         assert model.training
 
-    def test_attention_is_as_fast_afterwards(self):
-        fast = torch.backends.mha.get_fastpath_enabled()
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_attention_is_as_fast_afterwards(self, fast):
+        before = torch.backends.mha.get_fastpath_enabled()
         layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
-        trace(layer, torch.randn(2, 5, 8))
-        assert torch.backends.mha.get_fastpath_enabled() is fast
-        with pytest.raises(UnsupportedModelError):
-            trace(layer, torch.randn(2, 5, 9))
-        assert torch.backends.mha.get_fastpath_enabled() is fast
+        try:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            trace(layer, torch.randn(2, 5, 8))
+            assert torch.backends.mha.get_fastpath_enabled() is fast
+            with pytest.raises(UnsupportedModelError):
+                trace(layer, torch.randn(2, 5, 9))
+            assert torch.backends.mha.get_fastpath_enabled() is fast
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
 
     def test_no_parameter_is_copied(self, monkeypatch):
         """4 GB of numbers that are all one number in memory: a copy would be seen."""
