@@ -115,7 +115,7 @@ class TestByHand:
         assert torch.equal(first.view(weight)[0], weight.reshape(2, 4, 12)[:, :, :9])
 
     def test_places_that_are_no_progression(self):
-        """A channel's 4 × 4 positions come to lie in every other row and column: four at a time are read by one view."""
+        """A channel's 4 × 4 positions come to lie in every other row and column: a view reads four."""
         model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(128, 3, bias=False))
         graph = trace(model, torch.empty(2, 3, 4, 4))
         assert {block.num_taps for block in graph.blocks["3.weight"]} == {4}
