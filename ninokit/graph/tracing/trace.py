@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ninokit.errors import UnsupportedModelError
+from ninokit.errors import GraphError, UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tracing.assembly import UnevenError, assemble
 from ninokit.graph.tracing.call import Rule
@@ -47,6 +47,7 @@ def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | 
 
     Raises:
         UnsupportedModelError: if the network does not run on the example inputs, or uses no parameter.
+        GraphError: if no graph fits what was found, which is a defect of the tracer.
 
     Example:
         >>> import torch
@@ -82,6 +83,8 @@ def _assemble(recorder: Recorder, shapes: Mapping[str, tuple[int, ...]], left_ou
             return assemble(found, groups, recorder.elements, left_out, shapes, apart)
         except UnevenError as error:
             name = error.parameter
+            if name in opaque:
+                raise GraphError(f"{name}: the tracer finds no edges for it; this is a defect of the tracer") from error
         if name not in apart:
             apart.add(name)
         elif name not in uneven:
