@@ -327,6 +327,7 @@ for dims, size in ((1, [16]), (2, [4, 4]), (3, [4, 2, 2])):
 add(
     "free",
     image=True,
+    unfold=lambda h, k, v, m: aten.unfold(h, 2, 2, 1).mean(-1),
     im2col=lambda h, k, v, m: aten.im2col(h, [2, 2], [1, 1], [0, 0], [1, 1]),
     col2im=lambda h, k, v, m: aten.col2im(
         aten.im2col(h, [2, 2], [1, 1], [0, 0], [1, 1]), [4, 4], [2, 2], [1, 1], [0, 0], [1, 1]

@@ -38,6 +38,16 @@ def _unfold(call: Call) -> Axes:
     return call.algebra.reshape(unfolded, call.shape)
 
 
+def _windows(call: Call) -> Axes:
+    """``unfold``: the numbers of a window along a dimension stand along a new one, the last."""
+    axes = call.axes(0)
+    ndim = len(axes.shape)
+    dim = call.dims(1, ndim)[0]
+    axes = call.algebra.pin(axes, [dim], "positions of a window").unsqueeze(ndim)
+    alike = (*axes.alike[:-1], axes.alike[dim])
+    return replace(axes, shape=tuple(call.shape), alike=alike)
+
+
 def _fold(call: Call) -> Axes:
     """``col2im``: the inverse, overlapping positions added."""
     axes = call.axes(0)
@@ -80,5 +90,6 @@ SPATIAL: Mapping[str, Rule] = {
         }.items()
     },
     "aten.im2col": _unfold,
+    "aten.unfold": _windows,
     "aten.col2im": _fold,
 }
