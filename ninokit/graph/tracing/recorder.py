@@ -117,6 +117,7 @@ class Recorder(TorchDispatchMode):
         if found is None:
             found = self._brought[tensor] = tensor.to(self._device)
             self.note(found, self.lookup(tensor))
+            self._remember(found)
         return found
 
     def _start(self, name: str, parameter: Tensor) -> Axes:

@@ -55,6 +55,13 @@ def two_orders_flattened(net: Any, x: Tensor) -> Tensor:
     return functional.linear(torch.relu(functional.linear(hidden, net.others)).flatten(1), net.head)
 
 
+def constants_written_into(net: Any, x: Tensor) -> Tensor:
+    places = torch.zeros(1, 4, 3)  # not on the network's device, and alike until it is written into
+    for number in range(3):
+        places[..., number] = torch.arange(4.0) ** number
+    return functional.linear(functional.linear(x, net.first) * functional.linear(places.to(x), net.gate), net.last)
+
+
 def outer_product(net: Any, x: Tensor) -> Tensor:
     hidden = functional.linear(x, net.first)
     return functional.linear((hidden[:, :, None] * hidden[:, None, :]).flatten(1), net.head)
@@ -149,6 +156,9 @@ CASES = {
     "pooled with padding": Case(pooled_with_padding, {"first": (4, 3), "second": (2, 4)}, ((3, 3),)),
     # Zeros into which numbers have been written are alike no more, and neurons in an input's memory were forgotten.
     "zeros written into": Case(zeros_written_into, {"shift": (5,), "weight": (2, 5)}, ((3, 5),)),
+    "constants written into": Case(
+        constants_written_into, {"first": (5, 3), "gate": (5, 3), "last": (2, 5)}, ((3, 4, 3),)
+    ),
     "input written into": Case(input_written_into, {"first": (4, 3), "second": (2, 6)}, ((3, 3), (3, 6))),
     # Gates are activated in place, in parts of one tensor that have the same shape.
     "one step": Case(
