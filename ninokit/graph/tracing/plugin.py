@@ -30,11 +30,9 @@ def _encode(model: nn.Module, example_inputs: Any) -> NeuralGraph:
 
 
 def _examples() -> list[tuple[nn.Module, Any]]:
-    recurrent = nn.LSTM(4, 6, batch_first=True)
     convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 3, groups=8))
     attention = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
     return [
-        (recurrent, torch.randn(2, 5, 4)),
-        (convolutional, torch.randn(2, 3, 8, 8)),
-        (attention, torch.randn(2, 5, 8)),
+        (nn.Sequential(convolutional, nn.Flatten(), nn.Linear(8 * 16, 3)), torch.randn(2, 3, 8, 8)),
+        (nn.Sequential(attention, nn.Linear(8, 3)), torch.randn(2, 5, 8)),
     ]

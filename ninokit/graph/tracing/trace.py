@@ -62,8 +62,9 @@ def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | 
         rules = {**RULES, **registry().tracer_rules()}
     recorder = _record(model, example_inputs, rules)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    shapes = {name: shape for name, shape in parameters.items() if name in recorder.used}
-    left_out = [name for name in parameters if name not in recorder.used]
+    # A parameter without numbers has none to use.
+    shapes = {name: shape for name, shape in parameters.items() if name in recorder.used and 0 not in shape}
+    left_out = [name for name in parameters if name not in shapes]
     if not shapes:
         raise UnsupportedModelError(f"{type(model).__name__} uses none of its parameters on the example inputs")
     if left_out:

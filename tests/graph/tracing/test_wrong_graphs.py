@@ -62,6 +62,11 @@ def constants_written_into(net: Any, x: Tensor) -> Tensor:
     return functional.linear(functional.linear(x, net.first) * functional.linear(places.to(x), net.gate), net.last)
 
 
+def nothing_read(net: Any, x: Tensor) -> Tensor:
+    hidden = functional.linear(x, net.first)
+    return functional.linear(hidden, net.last) + functional.linear(hidden[..., []], net.empty)
+
+
 def outer_product(net: Any, x: Tensor) -> Tensor:
     hidden = functional.linear(x, net.first)
     return functional.linear((hidden[:, :, None] * hidden[:, None, :]).flatten(1), net.head)
@@ -167,6 +172,8 @@ CASES = {
     # No single view reads the places of a neuron, nor the numbers of two dimensions with another one between.
     "pixels flattened": Case(pixels_flattened, {"first": (4, 1, 1, 1), "head": (2, 16)}, ((2, 1, 2, 2),)),
     "unfolded channels": Case(unfolded, {"kernel": (5, 2, 2, 2)}, ((3, 2, 2, 2),)),
+    # A parameter without numbers has no edges.
+    "nothing read": Case(nothing_read, {"first": (4, 3), "last": (2, 4), "empty": (2, 0)}, ((3, 3),)),
     # There was no rule.
     "normed weight": Case(
         normed_weight,
