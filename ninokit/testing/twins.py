@@ -181,7 +181,7 @@ class Twin:
         except RuntimeError as error:  # such as an activation in place, after one whose derivative needs its result
             _log.info("%s has no gradient, so that parameters without influence stay unknown: %s", self.name, error)
             return ()
-        slopes = [0.0 if slope is None else slope.abs().max().item() for slope in found]
+        slopes = [slope.abs().max().item() if slope is not None and slope.numel() else 0.0 for slope in found]
         return tuple(name for name, slope in zip(names, slopes, strict=True) if slope <= _NOISE * max(slopes))
 
 
