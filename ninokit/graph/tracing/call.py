@@ -49,10 +49,6 @@ class Call:
             return list(range(ndim))
         return [dim % max(ndim, 1) for dim in ([value] if isinstance(value, int) else value)]
 
-    def flag(self, index: int) -> bool:
-        """A truth value among the arguments."""
-        return bool(self.args[index]) if index < len(self.args) else False
-
     @property
     def shape(self) -> torch.Size:
         """The shape of the (first) output."""
