@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
+from ninokit.calls import call, tensors_in
 from ninokit.errors import EncodingError
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.permutations import permute_parameter
@@ -163,8 +163,8 @@ class Twin:
         devices = {p.device for p in self._parameters.values() if p.is_cuda}
         # Every run starts from the same state of the generators, should the network draw random numbers.
         with torch.random.fork_rng([device.index for device in devices]), _double_precision():
-            result = _call(self._model, _map_tensors(inputs, Tensor.clone))  # a layer may work in place
-        outputs = [tensor for tensor in _tensors(result) if tensor.is_floating_point()]
+            result = call(self._model, _map_tensors(inputs, Tensor.clone))  # a layer may work in place
+        outputs = [tensor for tensor in tensors_in(result) if tensor.is_floating_point()]
         if not outputs:
             raise EncodingError(f"{self.name} returns no floating-point tensor to compare, but {type(result).__name__}")
         return outputs
@@ -218,33 +218,12 @@ def _distribution(graph: NeuralGraph, name: str, gain: float) -> tuple[float, fl
 # Calls, and what goes in and comes out.
 
 
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-
-
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
         return {key: _map_tensors(item, function) for key, item in value.items()}
     return type(value)(_map_tensors(item, function) for item in value) if isinstance(value, (tuple, list)) else value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in tuples, mappings and dataclasses; other objects, such as caches, are left out."""
-    items: Collection[Any] = ()
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        items = value.values()
-    elif isinstance(value, (tuple, list)):
-        items = value
-    elif dataclasses.is_dataclass(value):
-        items = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for item in items:
-        yield from _tensors(item)
 
 
 def _other(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ninokit.graph.tracing.axes import Axes, code, dim_groups, element_of, place_of, spans
+from ninokit.graph.tracing.axes import Axes, code, dim_groups, element_of, place_of, rank, spans
 from ninokit.graph.tracing.elements import Elements, Relation, Usage
 
 __all__ = ["Algebra"]
@@ -345,7 +345,7 @@ class Algebra:
     def _belong(self, fine: Tensor, coarse: Tensor) -> None:
         """The neurons of one frame belong to those of another, at whose places they stand in their order."""
         child, parent = element_of(fine).flatten(), element_of(coarse).flatten()
-        own, places = _rank(place_of(fine).flatten()), _rank(place_of(coarse).flatten())
+        own, places = rank(place_of(fine).flatten()), rank(place_of(coarse).flatten())
         alone = _is_function(own, places)  # places that say nothing of which child it is
         number = _number_of_child(child, parent) * (int(own.max()) + 1) + own
         ordered = not alone and _is_function(number, places)
@@ -413,8 +413,8 @@ class Algebra:
 
     def _colour(self, elements: Tensor, values: Tensor, salt: int) -> None:
         """Add to the colour of each element a hash of all its values; whatever their order."""
-        ranked, rank = torch.unique(values, return_inverse=True)
-        distinct, number = _distinct_pairs(elements, rank)
+        ranked, inverse = torch.unique(values, return_inverse=True)
+        distinct, number = _distinct_pairs(elements, inverse)
         self.elements.colours.append((distinct, _hash(ranked[number], salt)))
 
     def _salt(self) -> int:
@@ -512,10 +512,6 @@ def _number_of_child(child: Tensor, parent: Tensor) -> Tensor:
     starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     numbers = torch.empty_like(children).scatter_(0, order, torch.arange(len(children)) - starts)
     return numbers[inverse]
-
-
-def _rank(values: Tensor) -> Tensor:
-    return torch.unique(values, return_inverse=True)[1]
 
 
 def _in_runs(child: Tensor, parent: Tensor) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Axes", "code", "collapse", "dim_groups", "element_of", "place_of", "reshape_frame", "spans"]
+__all__ = ["Axes", "code", "collapse", "dim_groups", "element_of", "place_of", "rank", "reshape_frame", "spans"]
 
 _PLACE_BITS = 31
 _PLACES = 1 << _PLACE_BITS
@@ -199,13 +199,14 @@ def _add_place(frame: Tensor, dim: int, size: int) -> Tensor:
     """A frame that spans one more dimension, the index along which becomes part of the place."""
     places = place_of(frame)
     if (int(places.max()) + 1) * size >= _PLACES:
-        places = _rank(places)
+        places = rank(places)
     shape = [1] * frame.ndim
     shape[dim] = size
     return code(element_of(frame), places * size + torch.arange(size).reshape(shape))
 
 
-def _rank(values: Tensor) -> Tensor:
+def rank(values: Tensor) -> Tensor:
+    """Each number as its place among the distinct ones, from 0 up."""
     return torch.unique(values, return_inverse=True)[1]
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ninokit.calls import call, tensors_in
 from ninokit.errors import GraphError, UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tracing.assembly import UnevenError, assemble
@@ -116,8 +117,8 @@ def _run(model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], d
     recorder = Recorder(dict(model.named_parameters()), rules, device, alike)
     recorder.enter([leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)])
     with torch.no_grad(), _plain_operators(), recorder:
-        outputs = _call(model, inputs)
-    recorder.finish([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)])
+        outputs = call(model, inputs)
+    recorder.finish([tensor for leaf in tree_leaves(outputs) for tensor in tensors_in(leaf)])
     return recorder
 
 
@@ -131,9 +132,3 @@ def _plain_operators() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

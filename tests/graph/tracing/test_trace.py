@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import logging
 import re
@@ -602,3 +603,22 @@ def test_training_and_resuming(name):
     assert losses[17:] == steps(second, optimizer, batches[17:])
     for a, b in zip(through.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@dataclasses.dataclass
+class Answer:
+    hidden: torch.Tensor
+
+
+class Answering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return Answer(self.first(x))
+
+
+def test_what_a_dataclass_returns_keeps_its_order():
+    graph = trace(Answering(), torch.randn(2, 3))
+    assert graph.roles == {"(input of first)": "input", "first": "output"}

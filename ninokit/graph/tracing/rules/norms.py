@@ -34,19 +34,20 @@ def _affine(call: Call, axes: Axes, weight: Tensor | None, bias: Tensor | None, 
 
 
 def _layer_norm(call: Call) -> list[Axes | None]:
-    normalized = tuple(call.args[1])
-    axes = call.axes(0)
-    first = len(axes.shape) - len(normalized)
-    axes = call.algebra.slices(axes, range(first, len(axes.shape)))
-    return [_affine(call, axes, call.args[2], call.args[3], normalized), None, None]
+    return [_last_dims(call, call.args[2], call.args[3]), None, None]
 
 
 def _rms_norm(call: Call) -> list[Axes | None]:
+    return [_last_dims(call, call.args[2] if len(call.args) > 2 else None, None), None]
+
+
+def _last_dims(call: Call, weight: Tensor | None, bias: Tensor | None) -> Axes:
+    """A norm over the last dimensions, whose sizes are the second argument."""
     normalized = tuple(call.args[1])
     axes = call.axes(0)
-    first = len(axes.shape) - len(normalized)
-    axes = call.algebra.slices(axes, range(first, len(axes.shape)))
-    return [_affine(call, axes, call.args[2] if len(call.args) > 2 else None, None, normalized), None]
+    ndim = len(axes.shape)
+    axes = call.algebra.slices(axes, range(ndim - len(normalized), ndim))
+    return _affine(call, axes, weight, bias, normalized)
 
 
 def _group_norm(call: Call) -> list[Axes | None]:
