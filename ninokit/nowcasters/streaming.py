@@ -40,8 +40,6 @@ __all__ = ["stream_forecast"]
 # Edges a tile: on a CPU its hidden features should stay in the cache, on a GPU they should fill the device.
 _TILE_EDGES = {"cpu": 4096}
 _TILE_EDGES_ELSEWHERE = 2**17
-# On a CPU in bfloat16, what is called once a tile weighs more, beside faster products, than what leaves the cache.
-_BFLOAT16_TILES = 4
 
 
 def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
@@ -97,7 +95,7 @@ class _Stream:
         self._kernel = make_kernel(self._composition, nino.precision)
         device = self._like.device.type
         self._rows = _TILE_EDGES.get(device, _TILE_EDGES_ELSEWHERE)  # nodes a job
-        self._tile_edges = self._rows * (_BFLOAT16_TILES if device == "cpu" and dtype == torch.bfloat16 else 1)
+        self._tile_edges = self._rows * self._kernel.tiles_at_once
         self._scales = {name: Scale.of(history[name], self._like) for name in graph.parameters}
         self._nodes: Tensor = nino.node_embedding(graph.positions.to(self._like))  # shape: (N, H)
         self._ends: list[tuple[Tensor, Tensor]] = []  # a finished round's (dst, src), each of shape (N, H)

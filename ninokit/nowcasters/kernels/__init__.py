@@ -37,7 +37,7 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
 
         if TritonKernel.supports(composition):
             return TritonKernel(composition, precision, kernel)
-    if composition.product_dtype == torch.bfloat16 and _has_numba():
+    if _has_numba():
         from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
 
         if NumbaKernel.supports(composition):

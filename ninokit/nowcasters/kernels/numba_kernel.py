@@ -1,7 +1,7 @@
-"""A tile of edges on a CPU in bfloat16: the products by oneDNN, and one compiled pass between one and the next.
+"""A tile of edges on a CPU: the products by oneDNN, and one compiled pass between one and the next.
 
-In bfloat16 the products are so fast that the activations and additions in tensor operators take most of the time,
-each reading and writing all hidden features.
+In tensor operators the activations and additions, each of which reads and writes all hidden features, take half as
+long as the products in float32, and longer than them in bfloat16.
 
 Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
 enters with (context·taps); H = hidden.
@@ -9,8 +9,10 @@ enters with (context·taps); H = hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,9 @@ __all__ = ["NumbaKernel"]
 # Numbers of an edge of one tap, in the published context: so few take no product of their own.
 _FEW_FEATURES = 5
 
+# Of hidden features at a time: what one pass has written, the next should find in the cache.
+_CACHED_BYTES = 2**20
+
 
 class NumbaKernel:
     """Messages and predictions of a tile.
@@ -31,7 +36,12 @@ class NumbaKernel:
     Args:
         composition: the nowcaster's matrices; see `supports`.
         otherwise: what computes the messages of the first round, where no edge has hidden features.
+
+    Attributes:
+        tiles_at_once: as those of `TensorKernel`.
     """
+
+    tiles_at_once = 8  # it cuts them itself, into what the cache holds
 
     def __init__(self, composition: Composition, otherwise: TensorKernel) -> None:
         self._composition = composition
@@ -39,63 +49,87 @@ class NumbaKernel:
 
     @staticmethod
     def supports(composition: Composition) -> bool:
-        """Whether the kernel is made for a nowcaster, and the processor for bfloat16.
+        """Whether the kernel is made for a nowcaster, and the processor for its products.
 
         Args:
             composition: its matrices.
 
         Returns:
-            True for products in bfloat16 by oneDNN, and float32 otherwise.
+            True for products in float32 or bfloat16 by oneDNN, and float32 otherwise.
         """
-        like, dtype = composition.like, composition.product_dtype
-        return like.dtype == torch.float32 and dtype == torch.bfloat16 and products.has_one_dnn(like.device.type, dtype)
+        like = composition.like
+        return like.dtype == torch.float32 and products.has_one_dnn(like.device.type, composition.product_dtype)
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """See `TensorKernel.messages`."""
         if index == 0:
             return self._otherwise.messages(index, tile, at_dst, at_src)
-        matrices = self._composition.round(index)
-        hidden, total = self._hidden(tile, index)
-        scale = self._product(hidden, matrices.scale.product_weight)
-        scaled = torch.empty_like(total)
-        programs.sum_scaled(_bits(scale), _rows(at_src), scaled.numpy())
+        matrices, sources = self._composition.round(index), _rows(at_src)
+        total, scaled = (torch.empty(at_dst.shape[:2].numel(), at_dst.shape[2]) for _ in range(2))
+        for first, hidden in self._hidden(tile, index, total.numpy()):
+            scale = self._product(hidden, matrices.scale.product_weight)
+            programs.sum_scaled(_array(scale), sources, first, scaled.numpy())
         return sum_messages(matrices, tile.kind, total.view(at_dst.shape), scaled.view(at_dst.shape), at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
         """See `TensorKernel.changes`."""
         inner, outer = self._composition.inner, self._composition.readout(tile.taps, horizon)
-        hidden, _ = self._hidden(tile, self._composition.num_rounds)
-        rows = _bits(self._product(hidden, inner.product_weight).flatten(0, 1))
+        layers = inner.bias.numpy(), outer.weight.numpy(), outer.bias.numpy()
         changes = tile.features.new_empty(*tile.features.shape[:3], tile.taps)
-        flat = changes.view(-1, tile.taps).numpy()
-        programs.read_out(rows, inner.bias.numpy(), outer.weight.numpy(), outer.bias.numpy(), flat)
+        by_dst = changes.flatten(0, 1)
+        total = np.empty((len(by_dst), len(inner.bias)), np.float32)
+        for first, hidden in self._hidden(tile, self._composition.num_rounds, total):
+            rows = self._product(hidden, inner.product_weight).flatten(0, 1)
+            programs.read_out(_array(rows), *layers, by_dst[first : first + len(hidden)].flatten(0, 1).numpy())
         return changes
 
-    def _hidden(self, tile: EdgeTile, rounds: int) -> tuple[Tensor, Tensor]:
-        """The edges' features after so many rounds, at least 1, and their sums over the sources.
+    def _hidden(self, tile: EdgeTile, rounds: int, total: Any) -> Iterator[tuple[int, Tensor]]:
+        """The edges' features after so many rounds, for a few destinations at a time.
 
-        Returns:
-            Shapes (group·dst, src, H), in bfloat16, and (group·dst, H).
+        Args:
+            tile: the edges.
+            rounds: at least 1.
+            total: what the features of the last round sum to over the sources, shape (group·dst, H), written.
+
+        Yields:
+            The first destination, of all slices in one axis, and features of shape (dst, src, H), in the products'
+            dtype.
         """
-        hidden, total = self._first_hidden(tile)
-        for index in range(1, rounds):
-            hidden = self._product(hidden, self._composition.round(index).hidden.product_weight)
-            programs.activate(_bits(hidden), *self._ends(tile, index), total.numpy())
-        return hidden, total
+        ends = [self._ends(tile, index) for index in range(rounds)]
+        enter = self._entrance(tile)
+        for first in range(0, len(total), self._step(tile)):
+            hidden = enter(first, ends[0], total)
+            for index in range(1, rounds):
+                hidden = self._product(hidden, self._composition.round(index).hidden.product_weight)
+                programs.activate(_array(hidden), *ends[index], first, total)
+            yield first, hidden
 
-    def _first_hidden(self, tile: EdgeTile) -> tuple[Tensor, Tensor]:
-        """The edges' features after the first round and their sums, as in `_hidden`."""
+    def _entrance(self, tile: EdgeTile) -> Callable[[int, tuple[Any, Any], Any], Tensor]:
+        """What computes the features after the first round of the destinations from some on, as in `_hidden`."""
         features, weight = tile.features, self._composition.round(0, tile.taps).hidden.weight
-        total = features.new_empty(features.shape[:2].numel(), len(weight))
-        if features.shape[-1] == _FEW_FEATURES:
-            hidden = torch.empty(len(total), features.shape[2], len(weight), dtype=torch.bfloat16)
-            states, columns = features.flatten(0, 1).numpy(), weight.T.contiguous().numpy()
-            programs.enter(states, columns, *self._ends(tile, 0), _bits(hidden), total.numpy())
-        else:
+        dtype, step = self._composition.product_dtype, self._step(tile)
+        if few := features.shape[-1] == _FEW_FEATURES:
+            columns = weight.T.contiguous().numpy()
+        elif dtype != weight.dtype:
             features, weight = differences(features, weight, self._composition.context)
-            hidden = self._product(features.flatten(0, 1).bfloat16(), weight.bfloat16())
-            programs.activate(_bits(hidden), *self._ends(tile, 0), total.numpy())
-        return hidden, total
+        features, weight = features.flatten(0, 1), weight.to(dtype)
+
+        def enter(first: int, ends: tuple[Any, Any], total: Any) -> Tensor:
+            rows = features[first : first + step]
+            if few:
+                hidden = torch.empty(*rows.shape[:2], len(weight), dtype=dtype)
+                programs.enter(rows.numpy(), columns, *ends, first, _array(hidden), total)
+            else:
+                hidden = self._product(rows.to(dtype), weight)
+                programs.activate(_array(hidden), *ends, first, total)
+            return hidden
+
+        return enter
+
+    def _step(self, tile: EdgeTile) -> int:
+        """Destinations of which the hidden features stay in the cache."""
+        edge = len(self._composition.inner.weight) * self._composition.product_dtype.itemsize
+        return max(1, _CACHED_BYTES // (edge * tile.features.shape[2]))
 
     def _ends(self, tile: EdgeTile, index: int) -> tuple[Any, Any]:
         """What destinations (with the kind's bias) and sources add in a round, shapes (group·dst or ·src, H)."""
@@ -113,5 +147,5 @@ def _rows(nodes: Tensor) -> Any:
     return nodes.contiguous().flatten(0, 1).numpy()
 
 
-def _bits(numbers: Tensor) -> Any:
-    return numbers.view(torch.int16).numpy()
+def _array(numbers: Tensor) -> Any:
+    return (numbers.view(torch.int16) if numbers.dtype == torch.bfloat16 else numbers).numpy()

@@ -107,10 +107,16 @@ class TensorKernel:
 
     Args:
         composition: the nowcaster's matrices.
+
+    Attributes:
+        tiles_at_once: how many of the device's usual tiles it takes together.
     """
 
     def __init__(self, composition: Composition) -> None:
         self._composition = composition
+        # What is called once a tile weighs more, beside faster products, than what leaves the cache.
+        on_cpu = composition.like.device.type == "cpu"
+        self.tiles_at_once = 4 if on_cpu and composition.product_dtype == torch.bfloat16 else 1
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """The messages of a tile in a round, summed over its sources.

@@ -40,7 +40,12 @@ class TritonKernel:
         composition: the nowcaster's matrices; see `supports`.
         precision: of products with a row an edge.
         otherwise: what computes the other tiles, and the first round, whose products are small.
+
+    Attributes:
+        tiles_at_once: as those of `TensorKernel`.
     """
+
+    tiles_at_once = 1
 
     def __init__(self, composition: Composition, precision: Precision, otherwise: TensorKernel) -> None:
         self._composition = composition
