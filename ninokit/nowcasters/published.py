@@ -5,7 +5,6 @@ Source: github.com/SamsungSAILMontreal/nino, folder ``checkpoints`` (MIT).
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import Edges, NeuralGraph
 from ninokit.nowcasters.base import History
 from ninokit.nowcasters.nino import Nino
+from ninokit.nowcasters.weights import fill, read_verified
 from ninokit.nowcasters.wnn import Wnn
 
 __all__ = ["PUBLISHED_SHA256", "PublishedNino", "published_wiring", "read_published", "to_published"]
@@ -159,16 +159,7 @@ def to_published(nowcaster: Nino | Wnn) -> dict[str, Any]:
 
 
 def _read(path: Path, expected: str) -> Mapping[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: can't be read ({error.strerror}); give the path of a checkpoint") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected.lower():
-        raise CheckpointError(
-            f"{path}: expected sha256 {expected.lower()}, got {found}; the file is damaged, altered, or another "
-            f"one: fetch it again"
-        )
+    data = read_verified(path, expected)
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
@@ -191,22 +182,14 @@ def _load(path: Path, state: Mapping[str, Tensor]) -> Nino | Wnn:
         nowcaster = _empty(state)
     except (KeyError, IndexError) as error:
         raise CheckpointError(f"{path}: the tensor {error.args[0]!r} is missing or has too few axes") from error
-    wanted = nowcaster.state_dict()
-    known = {_rename(name, _names(nowcaster)): tensor for name, tensor in state.items()}
-    for name, tensor in wanted.items():
-        theirs = _rename(name, {ours: theirs for theirs, ours in _names(nowcaster).items()})
-        if name not in known:
-            raise CheckpointError(f"{path}: the tensor {theirs!r} is missing")
-        if known[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"{path}: {theirs}: expected shape {tuple(tensor.shape)}, got {tuple(known[name].shape)}"
-            )
+    names = _names(nowcaster)
+    backwards = {ours: theirs for theirs, ours in names.items()}
+    known = {_rename(name, names): tensor for name, tensor in state.items()}
+    # Their model has one more convolution, whose output nothing reads.
     last = f"convolutions.{len(nowcaster.convolutions)}." if isinstance(nowcaster, Nino) else None
-    unread = [name for name in known if name not in wanted and not (last and name.startswith(last))]
-    if unread:
-        raise CheckpointError(f"{path}: nothing reads the tensor {unread[0]!r}; this is a model of another form")
-    nowcaster.load_state_dict({name: known[name] for name in wanted})
-    return nowcaster.eval().requires_grad_(False)
+    read = {name: tensor for name, tensor in known.items() if not (last and name.startswith(last))}
+    fill(nowcaster, read, str(path), lambda name: _rename(name, backwards))
+    return nowcaster
 
 
 def _empty(state: Mapping[str, Tensor]) -> Nino | Wnn:

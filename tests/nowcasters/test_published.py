@@ -112,7 +112,7 @@ def altered(change) -> dict:
         ),
         (
             altered(lambda c: c["state_dict"].update({"gnn.convs.7.lin.bias": torch.zeros(8)})),
-            "nothing reads the tensor 'convolutions.7.output.bias'; this is a model of another form",
+            "nothing reads the tensor 'gnn.convs.7.lin.bias'; this is a model of another form",
         ),
     ],
 )
