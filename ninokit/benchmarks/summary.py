@@ -81,14 +81,26 @@ def summarize(runs: Sequence[RunRecord], target: float, better: Better) -> tuple
     records = {(run.method, run.seed): run for run in runs}
     seeds = list(dict.fromkeys(run.seed for run in runs))
     rows = [_seed_row(seed, records, lambda score: better.reaches(score, target)) for seed in seeds]
-    if len(seeds) > 1 and len(records) == 2 * len(seeds):
-        rows.append(_median_row(rows))
-    return tuple(rows)
+    return with_median(rows) if len(records) == 2 * len(seeds) else tuple(rows)
+
+
+def with_median(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of the seeds, and that of their median.
+
+    A run that never reached the target counts as slower than every run that did.
+
+    Args:
+        rows: a row a seed, with the costs of both runs.
+
+    Returns:
+        The rows, and one more if there are at least two.
+    """
+    return (*rows, _median_row(rows)) if len(rows) > 1 else tuple(rows)
 
 
 def _seed_row(seed: int, records: dict[tuple[str, int], RunRecord], reaches: Callable[[float], bool]) -> Row:
     baseline, nowcasting = (_costs(records.get((method, seed)), reaches) for method in (BASELINE, NOWCASTING))
-    return _row(str(seed), baseline, nowcasting)
+    return compare_costs(str(seed), baseline, nowcasting)
 
 
 def _costs(run: RunRecord | None, reaches: Callable[[float], bool]) -> tuple[Cost | None, Cost | None]:
@@ -102,7 +114,19 @@ def _costs(run: RunRecord | None, reaches: Callable[[float], bool]) -> tuple[Cos
     return Cost(last.step, False), Cost(last.seconds, False)
 
 
-def _row(label: str, baseline: tuple[Cost | None, Cost | None], nowcasting: tuple[Cost | None, Cost | None]) -> Row:
+def compare_costs(
+    label: str, baseline: tuple[Cost | None, Cost | None], nowcasting: tuple[Cost | None, Cost | None]
+) -> Row:
+    """A row of the summary.
+
+    Args:
+        label: the seed, or ``"median"``.
+        baseline: steps and seconds without nowcasting; None if it did not run (yet).
+        nowcasting: the same with it.
+
+    Returns:
+        The costs and what was saved of them.
+    """
     return Row(
         label=label,
         baseline_steps=baseline[0],
@@ -122,7 +146,7 @@ def _saving(baseline: Cost | None, nowcasting: Cost | None) -> Saving | None:
 
 
 def _median_row(rows: Sequence[Row]) -> Row:
-    return _row(
+    return compare_costs(
         "median",
         (_median([row.baseline_steps for row in rows]), _median([row.baseline_seconds for row in rows])),
         (_median([row.nowcasting_steps for row in rows]), _median([row.nowcasting_seconds for row in rows])),
