@@ -14,6 +14,7 @@ __all__ = [
     "NinokitError",
     "PluginError",
     "UnsupportedModelError",
+    "ZooError",
 ]
 
 
@@ -52,6 +53,10 @@ class ForecastError(NinokitError):
 
 class CheckpointError(NinokitError):
     """A nowcaster's file is missing, altered, or does not hold what it should."""
+
+
+class ZooError(CheckpointError):
+    """A nowcaster of the zoo is unknown, its card is malformed, or its file can't be fetched."""
 
 
 class ConfigError(NinokitError):

@@ -7,6 +7,7 @@ an entry point of the group ``ninokit``. The built-in architectures, nowcasters 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -42,6 +43,18 @@ def ninokit_nowcasters() -> Mapping[str, type[Nowcaster]]:  # type: ignore[empty
 
     Returns:
         Name → class. One with ``needs_weights`` false is built without arguments and can be attached by that name.
+    """
+
+
+@hookspec
+def ninokit_zoo() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Pretrained nowcasters for the zoo.
+
+    Called once, when the zoo is first asked for a name; only the cards are read then.
+
+    Returns:
+        Folders, each with a ``card.yaml`` and, unless the card says where they are fetched from, the weights
+        (`ninokit.zoo.write_entry` writes such a folder). Names must be unique over all plugins.
     """
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ninokit.graph.tracing.call import Rule
     from ninokit.nowcasters.base import Nowcaster
     from ninokit.training.events import NowcastEvent
+    from ninokit.zoo.entry import Entry
 
 __all__ = ["Registry", "registry"]
 
@@ -100,6 +101,10 @@ class Registry:
     def nowcasters(self) -> dict[str, type[Nowcaster]]:
         """The nowcaster families by name."""
         return self._offers("ninokit_nowcasters", lambda families: [(n, _nowcaster(f)) for n, f in families.items()])
+
+    def zoo(self) -> dict[str, Entry]:
+        """The entries of the zoo by name."""
+        return self._offers("ninokit_zoo", lambda folders: [_entry(folder) for folder in folders])
 
     def tasks(self) -> dict[str, Task]:
         """The benchmark tasks by name."""
@@ -182,6 +187,13 @@ def _nowcaster(offer: Any) -> type[Nowcaster]:
     if not (isinstance(offer, type) and issubclass(offer, Nowcaster)):
         raise PluginError(f"expected subclasses of Nowcaster, got {offer!r}")
     return offer
+
+
+def _entry(folder: Any) -> tuple[str, Entry]:
+    from ninokit.zoo.entry import Entry
+
+    entry = Entry.open(folder)
+    return entry.card.name, entry
 
 
 def _rule(name: Any, offer: Any) -> Rule:

@@ -1,0 +1,341 @@
+"""The card of a pretrained nowcaster: what it is, what it was trained on and how, and what it was measured to save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from ninokit.errors import ZooError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from ninokit.benchmarks.report import Results
+    from ninokit.benchmarks.summary import Row
+
+__all__ = [
+    "CARD_FILE",
+    "Card",
+    "Measurement",
+    "Run",
+    "SeedRuns",
+    "TrainingRun",
+    "TrainingTask",
+    "WeightsFile",
+    "read_card",
+    "write_card",
+]
+
+CARD_FILE = "card.yaml"
+
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Argument = int | float | bool | str
+
+
+class _Part(BaseModel):
+    """Fields of exactly these names and types; nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TrainingTask(_Part):
+    """A task whose trajectories a nowcaster was trained on.
+
+    Args:
+        task: the name of a registered task, or the publisher's.
+        trajectories: how many networks were trained; None if that is not known.
+        steps: optimizer steps of each; None if that is not known.
+    """
+
+    task: Text
+    trajectories: PositiveInt | None = None
+    steps: PositiveInt | None = None
+
+
+class TrainingRun(_Part):
+    """How a nowcaster was trained. What is not known is None.
+
+    Args:
+        code: the repository whose code trained it.
+        commit: of that code.
+        command: the command line.
+        recipe: the committed configuration, a path in the repository.
+        config: all settings as they were resolved.
+        hardware: processor or GPU, and how many threads.
+        seconds: how long it took, above 0.
+    """
+
+    code: Text | None = None
+    commit: Text | None = None
+    command: Text | None = None
+    recipe: Text | None = None
+    config: dict[str, Any] = {}
+    hardware: Text | None = None
+    seconds: PositiveFloat | None = None
+
+
+class WeightsFile(_Part):
+    """The file of an entry's weights.
+
+    Args:
+        file: its name in the entry's folder, or in a mirror: ``.safetensors``, or ``.pt`` for a checkpoint in the
+            published form, which is fetched and converted.
+        sha256: its hash, 64 hexadecimal digits.
+        size: in bytes, at least 1.
+        urls: where it can be fetched from; none if it lies in the folder.
+    """
+
+    file: Annotated[str, Field(pattern=r"^\w[\w.-]*\.(safetensors|pt)$")]
+    sha256: Sha256
+    size: PositiveInt
+    urls: list[Annotated[str, Field(pattern="^https://")]] = []
+
+
+class Run(_Part):
+    """What one training took.
+
+    Args:
+        steps: optimizer steps to the target, or all of them if it was not reached.
+        seconds: of training, likewise.
+        reached: whether the target was reached.
+    """
+
+    steps: PositiveInt
+    seconds: PositiveFloat
+    reached: bool
+
+
+class SeedRuns(_Part):
+    """The two trainings of one seed.
+
+    Args:
+        seed: at least 0.
+        baseline: without nowcasting.
+        nowcasting: with it.
+    """
+
+    seed: Annotated[int, Field(ge=0)]
+    baseline: Run
+    nowcasting: Run
+
+
+class Measurement(_Part):
+    """What a nowcaster saved on one task, as measured: unmeasured means no row, never a guess.
+
+    Args:
+        task: the name of the task.
+        distribution: ``in`` if the nowcaster was trained on this task, else ``out``.
+        metric: name of the score.
+        target: score to reach.
+        baseline: the optimizer and its settings.
+        period: optimizer steps between two nowcasts.
+        commit: of ninokit's code; None if it is not known.
+        hardware: processor or GPU, and how many threads.
+        seeds: at least one.
+    """
+
+    task: Text
+    distribution: Literal["in", "out"]
+    metric: Text
+    target: PositiveFloat
+    baseline: Text
+    period: PositiveInt
+    commit: Text | None = None
+    hardware: Text
+    seeds: Annotated[list[SeedRuns], Field(min_length=1)]
+
+    @classmethod
+    def of(cls, results: Results, distribution: Literal["in", "out"]) -> Measurement:
+        """From what ``ninokit compare`` measured.
+
+        Args:
+            results: with both runs of each seed.
+            distribution: whether the nowcaster was trained on the task.
+
+        Returns:
+            The row of the card.
+
+        Raises:
+            ZooError: if a seed lacks one of its runs.
+        """
+        config, environment = results.config, results.environment
+        machine = environment["device"] if environment["device"] != "cpu" else environment["processor"]
+        return cls(
+            task=config["task"],
+            distribution=distribution,
+            metric=config["metric"],
+            target=config["target"],
+            baseline=f"AdamW, learning rate {config['lr']:g}",
+            period=config["period"],
+            commit=environment["commit"],
+            hardware=f"{machine}, threads {environment['threads']}",
+            seeds=[_seed_runs(row) for row in results.summary if row.label != "median"],
+        )
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Costs and savings, a row a seed, and their median if there are several."""
+        from ninokit.benchmarks.summary import Cost, compare_costs, with_median
+
+        def costs(run: Run) -> tuple[Cost, Cost]:
+            return Cost(run.steps, run.reached), Cost(run.seconds, run.reached)
+
+        return with_median([compare_costs(str(s.seed), costs(s.baseline), costs(s.nowcasting)) for s in self.seeds])
+
+
+class Card(_Part):
+    """What is known of a pretrained nowcaster.
+
+    Args:
+        name: ``family_size.tag``, such as ``nino_h32.v1``.
+        description: one line for lists.
+        family: the registered nowcaster family that it is of.
+        arguments: what that family is built with.
+        context: past states that it looks at.
+        period: optimizer steps between two nowcasts that it was trained for.
+        max_horizon: how far it looks ahead, in units of the time between two states.
+        positions: Laplacian vectors a neuron that it reads; None if it reads none.
+        licence: an SPDX identifier.
+        trained_on: the tasks of the training trajectories, at least one.
+        training: how it was trained.
+        default: whether it is meant by its name without the tag, where there are several tags.
+        references: papers and pages.
+        measurements: measured savings, in and out of the training distribution.
+        known_failures: where it is known to fail, a sentence each.
+        weights: the file of the weights; `write_entry` fills it in.
+
+    Example:
+        >>> card = Card(
+        ...     name="wnn_h32.mine", description="a small one", family="wnn", arguments={"hidden": 32}, context=5,
+        ...     period=100, max_horizon=40, positions=None, licence="MIT",
+        ...     trained_on=[TrainingTask(task="digits_mlp", trajectories=8, steps=2000)], training=TrainingRun(),
+        ... )
+        >>> card.model, card.tag
+        ('wnn_h32', 'mine')
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)+\.[a-z0-9_]+$")]
+    description: Text
+    family: Text
+    arguments: dict[str, Argument]
+    context: PositiveInt
+    period: PositiveInt
+    max_horizon: PositiveInt
+    positions: PositiveInt | None
+    licence: Text
+    trained_on: Annotated[list[TrainingTask], Field(min_length=1)]
+    training: TrainingRun
+    default: bool = False
+    references: list[Text] = []
+    measurements: list[Measurement] = []
+    known_failures: list[Text] = []
+    weights: WeightsFile | None = None
+
+    @field_validator("arguments")
+    @classmethod
+    def _finite(cls, arguments: dict[str, Argument]) -> dict[str, Argument]:
+        for name, value in arguments.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"expected finite numbers, {name} is not")
+        return arguments
+
+    @property
+    def model(self) -> str:
+        """The name without its tag."""
+        return self.name.partition(".")[0]
+
+    @property
+    def tag(self) -> str:
+        """What comes after the point in the name."""
+        return self.name.partition(".")[2]
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a card.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        The card.
+
+    Raises:
+        ZooError: if it can't be read, or naming each field at fault, what was expected and what came.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ZooError(f"{path}: can't be read ({error.strerror}); an entry of the zoo has a {CARD_FILE}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ZooError(f"{path}: is not YAML: {error}") from error
+    return parse_card(content, str(path))
+
+
+def parse_card(content: object, origin: str) -> Card:
+    """Check the content of a card.
+
+    Args:
+        content: plain values.
+        origin: what to call it in errors.
+
+    Returns:
+        The card.
+
+    Raises:
+        ZooError: naming each field at fault, what was expected and what came.
+    """
+    if not isinstance(content, Mapping):
+        raise ZooError(f"{origin}: expected the fields of a card, got {type(content).__name__}")
+    try:
+        return Card.model_validate(dict(content))
+    except ValidationError as error:
+        raise ZooError(f"{origin}: {_faults(error.errors())}") from error
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Write a card as YAML, fields with nothing in them left out.
+
+    Args:
+        card: any.
+        path: the file; its folder must exist.
+
+    Raises:
+        ZooError: if a text would be read back as another one.
+    """
+    content = card.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    if yaml.safe_load(text) != content:  # PyYAML folds the line breaks that are none in ASCII
+        raise ZooError(f"card of {card.name}: a text does not survive YAML; leave out its control characters")
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _faults(errors: Iterable[ErrorDetails]) -> str:
+    return "; ".join(_fault(error) for error in errors)
+
+
+def _fault(error: ErrorDetails) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{where}: this field is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: there is no such field"
+    expected = error["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+    return f"{where}: {expected}, got {error['input']!r}"
+
+
+def _seed_runs(row: Row) -> SeedRuns:
+    steps, seconds = (row.baseline_steps, row.nowcasting_steps), (row.baseline_seconds, row.nowcasting_seconds)
+    runs = [
+        Run(steps=int(a.value), seconds=b.value, reached=a.reached)
+        for a, b in zip(steps, seconds, strict=True)
+        if a is not None and b is not None
+    ]
+    if len(runs) != len(steps):
+        raise ZooError(f"seed {row.label}: expected a run with and one without nowcasting, got {len(runs)}; finish it")
+    return SeedRuns(seed=int(row.label), baseline=runs[0], nowcasting=runs[1])

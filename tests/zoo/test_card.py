@@ -1,0 +1,186 @@
+"""Cards: what is written is read again, and what is wrong is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hand_made_cards import make_card, make_measurement
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ninokit.benchmarks.report import read_results
+from ninokit.benchmarks.summary import Saving
+from ninokit.errors import ZooError
+from ninokit.zoo import Measurement, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.card import parse_card, read_card, write_card
+
+DOCS = Path(__file__).parents[2] / "docs"
+WEIGHTS = WeightsFile(file="weights.safetensors", sha256="a" * 64, size=12)
+LETTERS = st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" \t\n")
+TEXT = st.text(LETTERS, min_size=1)
+
+
+def content(**changes: object) -> dict[str, object]:
+    fields = make_card(weights=WEIGHTS).model_dump(mode="json")
+    return {**fields, **changes}
+
+
+def without(name: str) -> dict[str, object]:
+    fields = content()
+    del fields[name]
+    return fields
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    measurement = make_measurement((100, 1.5, True, 60, 1.25, True), (200, 3.0, False, 90, 1.75, True))
+    card = make_card(
+        weights=WEIGHTS,
+        measurements=[measurement],
+        known_failures=["anything wide", "π: no trouble with letters"],
+        references=["arXiv:2409.04434"],
+        default=True,
+    )
+    path = tmp_path / "card.yaml"
+    write_card(card, path)
+    assert read_card(path) == card
+    assert "positions: null" in path.read_text(encoding="utf-8")
+    assert "licence" in yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@given(
+    description=TEXT,
+    task=TEXT,
+    argument=st.one_of(
+        st.integers(), st.booleans(), st.text(LETTERS), st.floats(allow_nan=False, allow_infinity=False)
+    ),
+    config=st.recursive(
+        st.none() | st.booleans() | st.integers() | TEXT,
+        lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+        max_leaves=5,
+    ),
+)
+def test_any_text_survives(tmp_path_factory, description, task, argument, config):
+    card = make_card(
+        description=description,
+        trained_on=[TrainingTask(task=task)],
+        arguments={"hidden": argument},
+        training=TrainingRun(config={"recipe": config}),
+        weights=WEIGHTS,
+    )
+    path = tmp_path_factory.mktemp("card") / "card.yaml"
+    write_card(card, path)
+    read = read_card(path)
+    assert read == card
+    assert type(read.arguments["hidden"]) is type(argument)
+
+
+def test_a_text_that_yaml_alters_is_refused(tmp_path):
+    with pytest.raises(ZooError) as caught:
+        write_card(make_card(description="a\x85b"), tmp_path / "card.yaml")
+    assert str(caught.value) == ("card of wnn_h8.test: a text does not survive YAML; leave out its control characters")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (without("licence"), "licence: this field is missing"),
+        (content(license="MIT"), "license: there is no such field"),
+        (content(context="5"), "context: expected a valid integer, got '5'"),
+        (content(period=0), "period: expected greater than 0, got 0"),
+        (
+            content(name="wnn"),
+            "name: String should match pattern '^[a-z][a-z0-9]*(_[a-z0-9]+)+\\.[a-z0-9_]+$', got 'wnn'",
+        ),
+        (
+            content(trained_on=[{"task": "fm16", "steps": -1}]),
+            "trained_on.0.steps: expected greater than 0, got -1",
+        ),
+        (content(trained_on=[]), "trained_on: List should have at least 1 item after validation, not 0, got []"),
+        (
+            content(weights={"file": "w.safetensors", "sha256": "abc", "size": 1}),
+            "weights.sha256: String should match pattern '^[0-9a-f]{64}$', got 'abc'",
+        ),
+        (
+            content(weights={"file": "../w.safetensors", "sha256": "a" * 64, "size": 1}),
+            r"weights.file: String should match pattern '^\w[\w.-]*\.(safetensors|pt)$', got '../w.safetensors'",
+        ),
+        (
+            content(weights={"file": "w.pt", "sha256": "a" * 64, "size": 1, "urls": ["http://example.org/w.pt"]}),
+            "weights.urls.0: String should match pattern '^https://', got 'http://example.org/w.pt'",
+        ),
+        (
+            content(arguments={"hidden": float("nan")}),
+            "arguments: expected finite numbers, hidden is not, got {'hidden': nan}",
+        ),
+        (
+            {**without("licence"), "period": -3},
+            "period: expected greater than 0, got -3; licence: this field is missing",
+        ),
+        (["name"], "expected the fields of a card, got list"),
+        (None, "expected the fields of a card, got NoneType"),
+    ],
+)
+def test_what_is_wrong_is_named(fields, message):
+    with pytest.raises(ZooError) as caught:
+        parse_card(fields, "here")
+    assert str(caught.value) == f"here: {message}"
+
+
+def test_files_that_are_no_cards(tmp_path):
+    with pytest.raises(ZooError) as caught:
+        read_card(tmp_path / "card.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path / 'card.yaml'}: can't be read (No such file or directory); an entry of the zoo has a card.yaml"
+    )
+    (tmp_path / "card.yaml").write_text("name: [", encoding="utf-8")
+    with pytest.raises(ZooError, match=r"card\.yaml: is not YAML: while parsing"):
+        read_card(tmp_path / "card.yaml")
+    (tmp_path / "card.yaml").write_text("!!python/object/apply:os.getcwd []", encoding="utf-8")
+    with pytest.raises(ZooError, match=r"card\.yaml: is not YAML: could not determine a constructor"):
+        read_card(tmp_path / "card.yaml")
+
+
+def test_savings_by_hand():
+    """Seeds that save 40 % and -10 %, and one whose baseline alone misses the target."""
+    measurement = make_measurement(
+        (100, 10.0, True, 60, 9.0, True), (100, 10.0, True, 110, 12.0, True), (200, 20.0, False, 150, 18.0, True)
+    )
+    rows = measurement.rows
+    assert [row.label for row in rows] == ["0", "1", "2", "median"]
+    assert [row.steps_saved for row in rows] == [
+        Saving(0.4, "="),
+        Saving(-0.1, "="),
+        Saving(0.25, "≥"),
+        Saving(-0.1, "="),  # medians of 100 and 110 steps
+    ]
+    assert [round(row.seconds_saved.share, 9) for row in rows] == [0.1, -0.2, 0.1, -0.2]
+
+
+def test_one_seed_has_no_median():
+    assert [row.label for row in make_measurement((100, 1.0, True, 50, 1.0, True)).rows] == ["0"]
+
+
+def test_what_compare_measured():
+    results = read_results(DOCS / "fm16" / "results.json")
+    measurement = Measurement.of(results, "in")
+    assert measurement.rows == results.summary
+    assert measurement.baseline == "AdamW, learning rate 0.006"
+    assert (measurement.task, measurement.target, measurement.period) == ("fm16", 0.895, 1000)
+    assert measurement.hardware == "AMD EPYC, threads 1"
+    assert measurement.commit == results.environment["commit"]
+
+
+def test_a_comparison_that_is_not_finished():
+    results = read_results(DOCS / "fm16" / "results.json")
+    with pytest.raises(ZooError) as caught:
+        Measurement.of(replace(results, runs=results.runs[:-1]), "in")
+    assert str(caught.value) == ("seed 1002: expected a run with and one without nowcasting, got 1; finish it")
+
+
+def test_name_and_tag():
+    card = make_card(name="nino_h32.v1_small")
+    assert (card.model, card.tag) == ("nino_h32", "v1_small")
