@@ -17,7 +17,7 @@ import ninokit
 from ninokit._optional import require
 from ninokit.benchmarks.compare import compare, find_task
 from ninokit.benchmarks.report import format_summary, installed_version
-from ninokit.configuration import load_config
+from ninokit.configuration import CompareConfig, load_config
 from ninokit.errors import ConfigError, NinokitError
 from ninokit.plugins import registry
 
@@ -88,7 +88,7 @@ def _add_encode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _run_compare(options: argparse.Namespace) -> None:
-    config = load_config(options.config, options.settings)
+    config = load_config(CompareConfig, options.config, options.settings)
     print(format_summary(compare(config)))
     print(f"Written to {config.out}: results.json, summary.md, curves.png")
 

@@ -1,4 +1,4 @@
-"""The settings of ``ninokit compare``: a YAML file, then ``key=value`` pairs from the command line."""
+"""The settings of a command: a YAML file, then ``key=value`` pairs from the command line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
@@ -16,34 +16,52 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ninokit.errors import ConfigError
 
+# A dataclass whose fields are made by `setting`.
+Schema = TypeVar("Schema")
+
 _COMMAND_LINE = "the command line"
 # What a source gives: key → (value, where it came from).
 _Settings = dict[str, tuple[Any, str]]
 
 
-def _setting(default: Any, expected: str, valid: Callable[[Any], bool]) -> Any:
-    """A field that knows what it expects."""
-    return field(default=default, metadata=_meaning(expected, valid))
+def setting(default: Any, expected: str, valid: Callable[[Any], bool]) -> Any:
+    """A field of a command's settings that knows what it expects.
+
+    Args:
+        default: its value where none is given; a list is copied.
+        expected: what it must be, in words, for error messages.
+        valid: the check of a value of the field's type other than None.
+
+    Returns:
+        The field.
+    """
+    meaning = {"expected": expected, "valid": valid}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=meaning)
+    return field(default=default, metadata=meaning)
 
 
-def _meaning(expected: str, valid: Callable[[Any], bool]) -> dict[str, Any]:
-    """What a setting expects: in words, and as a check of values of the right type other than None."""
-    return {"expected": expected, "valid": valid}
-
-
-def _at_least_one(value: int) -> bool:
+def at_least_one(value: int) -> bool:
+    """Whether a count is 1 or more."""
     return value >= 1
 
 
-def _positive(value: float) -> bool:
+def positive(value: float) -> bool:
+    """Whether a number is above 0 and finite."""
     return 0 < value < math.inf
+
+
+def is_device(name: str) -> bool:
+    """Whether a name is one of the devices that ninokit runs on."""
+    return re.fullmatch(r"cpu|cuda(:\d+)?", name) is not None
 
 
 def _seeds(values: Sequence[int]) -> bool:
     return len(values) > 0 and len(set(values)) == len(values) and min(values) >= 0
 
 
-_COUNT = "a whole number, at least 1"
+COUNT = "a whole number, at least 1"
+DEVICE = "cpu, cuda or cuda:N"
 
 
 @dataclass(kw_only=True)
@@ -69,38 +87,31 @@ class CompareConfig:
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.
     """
 
-    task: str = _setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata=_meaning("a list of distinct whole numbers from 0, such as [0,1,2]", _seeds),
-    )
-    nowcaster: str = _setting("linefit", "the name of a nowcaster or the path of a checkpoint", bool)
+    task: str = setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
+    seeds: list[int] = setting([0, 1, 2], "a list of distinct whole numbers from 0, such as [0,1,2]", _seeds)
+    nowcaster: str = setting("linefit", "the name of a nowcaster or the path of a checkpoint", bool)
     # OmegaConf reads the annotations at run time; Optional is what all its versions know.
-    nowcaster_sha256: Optional[str] = _setting(  # noqa: UP045
+    nowcaster_sha256: Optional[str] = setting(  # noqa: UP045
         None, "64 hexadecimal digits", lambda value: re.fullmatch("[0-9a-fA-F]{64}", value) is not None
     )
-    data_root: Optional[str] = _setting(None, "a folder", bool)  # noqa: UP045
-    out: str = _setting("runs/compare", "a folder", bool)
-    total_steps: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
-    period: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
-    recalibrate_batchnorm: int = _setting(0, "a whole number, at least 0", lambda value: value >= 0)
-    lr: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045
-    eval_every: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
-    target: Optional[float] = _setting(None, "a number above 0", _positive)  # noqa: UP045
-    stop_at_target: bool = _setting(False, "true or false", lambda value: isinstance(value, bool))
-    device: str = _setting(
-        "cpu", "cpu, cuda or cuda:N", lambda value: re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None
-    )
-    threads: Optional[int] = _setting(None, _COUNT, _at_least_one)  # noqa: UP045
+    data_root: Optional[str] = setting(None, "a folder", bool)  # noqa: UP045
+    out: str = setting("runs/compare", "a folder", bool)
+    total_steps: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
+    period: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
+    recalibrate_batchnorm: int = setting(0, "a whole number, at least 0", lambda value: value >= 0)
+    lr: Optional[float] = setting(None, "a number above 0", positive)  # noqa: UP045
+    eval_every: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
+    target: Optional[float] = setting(None, "a number above 0", positive)  # noqa: UP045
+    stop_at_target: bool = setting(False, "true or false", lambda value: isinstance(value, bool))
+    device: str = setting("cpu", DEVICE, is_device)
+    threads: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
 
 
-_FIELDS = {setting.name: setting for setting in fields(CompareConfig)}
-
-
-def load_config(path: Path | None, overrides: Sequence[str]) -> CompareConfig:
+def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
     """The settings from a file and the command line; what neither names keeps its default.
 
     Args:
+        schema: the command's settings, such as `CompareConfig`: a dataclass of fields made by `setting`.
         path: a YAML file with some of the settings, or None.
         overrides: ``key=value`` pairs, values in YAML, which win over the file.
 
@@ -112,17 +123,20 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> CompareConfig:
             the wrong type or out of its range.
 
     Example:
-        >>> load_config(None, ["task=digits_mlp", "seeds=[0,1]"]).seeds
+        >>> load_config(CompareConfig, None, ["task=digits_mlp", "seeds=[0,1]"]).seeds
         [0, 1]
     """
     settings: _Settings = {}
     if path is not None:
         settings.update(_from_file(path))
     settings.update(_from_command_line(overrides))
-    config = OmegaConf.structured(CompareConfig)
+    known = {known.name: known for known in fields(schema)}  # type: ignore[arg-type]
+    config = OmegaConf.structured(schema)
     for key, (value, origin) in settings.items():
-        config = _merged(config, key, value, origin)
-    checked: CompareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
+        if key not in known:
+            raise ConfigError(_unknown_key(key, known, origin))
+        config = _merged(config, known[key], value, origin)
+    checked: Schema = OmegaConf.to_object(config)  # type: ignore[assignment]
     return checked
 
 
@@ -155,26 +169,22 @@ def _parse_override(override: str) -> tuple[str, tuple[Any, str]]:
         raise ConfigError(f"{_COMMAND_LINE}: the value in {override!r} is not valid YAML; quote or close it") from error
 
 
-def _merged(config: Any, key: str, value: Any, origin: str) -> Any:
-    if key not in _FIELDS:
-        raise ConfigError(_unknown_key(key, origin))
+def _merged(config: Any, known: Field[Any], value: Any, origin: str) -> Any:
     try:
-        merged = OmegaConf.merge(config, {key: value})
-        typed = OmegaConf.to_container(merged, resolve=True)[key]  # type: ignore[index, call-overload]
+        merged = OmegaConf.merge(config, {known.name: value})
+        typed = OmegaConf.to_container(merged, resolve=True)[known.name]  # type: ignore[index, call-overload]
     except OmegaConfBaseException as error:
-        raise _wrong_value(key, value, origin) from error
-    if isinstance(value, bool) != (_FIELDS[key].type == "bool") or (
-        typed is not None and not _FIELDS[key].metadata["valid"](typed)
-    ):
-        raise _wrong_value(key, value, origin)
+        raise _wrong_value(known, value, origin) from error
+    if isinstance(value, bool) != (known.type == "bool") or (typed is not None and not known.metadata["valid"](typed)):
+        raise _wrong_value(known, value, origin)
     return merged
 
 
-def _unknown_key(key: str, origin: str) -> str:
-    close = difflib.get_close_matches(key, _FIELDS, n=1)
+def _unknown_key(key: str, known: Mapping[str, Field[Any]], origin: str) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{origin}: unknown setting {key!r}.{hint} Known settings: {', '.join(_FIELDS)}"
+    return f"{origin}: unknown setting {key!r}.{hint} Known settings: {', '.join(known)}"
 
 
-def _wrong_value(key: str, value: Any, origin: str) -> ConfigError:
-    return ConfigError(f"{origin}: {key} must be {_FIELDS[key].metadata['expected']}; got {value!r}")
+def _wrong_value(known: Field[Any], value: Any, origin: str) -> ConfigError:
+    return ConfigError(f"{origin}: {known.name} must be {known.metadata['expected']}; got {value!r}")

@@ -13,6 +13,7 @@ __all__ = [
     "GraphError",
     "NinokitError",
     "PluginError",
+    "StoreError",
     "UnsupportedModelError",
     "ZooError",
 ]
@@ -65,6 +66,10 @@ class ConfigError(NinokitError):
 
 class DatasetError(NinokitError):
     """A task's data is not where it was said to be."""
+
+
+class StoreError(NinokitError):
+    """A store of trajectories is missing, of another kind, or holds something else than is asked of it."""
 
 
 class DependencyError(NinokitError):

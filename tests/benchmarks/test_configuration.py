@@ -16,7 +16,7 @@ KNOWN = (
 
 
 def test_defaults():
-    assert load_config(None, []) == CompareConfig()
+    assert load_config(CompareConfig, None, []) == CompareConfig()
     assert CompareConfig().seeds == [0, 1, 2]
 
 
@@ -27,7 +27,7 @@ def test_the_known_settings():
 def test_the_command_line_wins_over_the_file(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("task: digits_mlp\nlr: 1e-3\nseeds: [5]\nperiod: null\n")
-    config = load_config(file, ["seeds=[7, 8]", "threads=1"])
+    config = load_config(CompareConfig, file, ["seeds=[7, 8]", "threads=1"])
     assert config == CompareConfig(task="digits_mlp", lr=0.001, seeds=[7, 8], threads=1)
     assert type(config) is CompareConfig
     assert type(config.seeds) is list
@@ -36,7 +36,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 def test_an_empty_file_changes_nothing(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("# nothing yet\n")
-    assert load_config(file, []) == CompareConfig()
+    assert load_config(CompareConfig, file, []) == CompareConfig()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_empty_file_changes_nothing(tmp_path):
     ],
 )
 def test_values(override, key, value):
-    found = getattr(load_config(None, [override]), key)
+    found = getattr(load_config(CompareConfig, None, [override]), key)
     assert found == value
     assert type(found) is type(value)
 
@@ -104,7 +104,7 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
 )
 def test_refused_on_the_command_line(override, message):
     with pytest.raises(ConfigError) as caught:
-        load_config(None, [override])
+        load_config(CompareConfig, None, [override])
     assert str(caught.value) == f"the command line: {message}"
 
 
@@ -121,13 +121,13 @@ def test_refused_in_a_file(tmp_path, content, message):
     file = tmp_path / "settings.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        load_config(file, ["period=5"] if content.startswith("-") else [])
+        load_config(CompareConfig, file, ["period=5"] if content.startswith("-") else [])
     assert str(caught.value) == f"configuration file {file}{message}"
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "absent.yaml", [])
+        load_config(CompareConfig, tmp_path / "absent.yaml", [])
     assert str(caught.value) == (
         f"configuration file {tmp_path / 'absent.yaml'}: cannot be read: No such file or directory. Correct --config"
     )
@@ -138,4 +138,4 @@ def test_a_file_that_is_not_settings(tmp_path, content):
     file = tmp_path / "settings.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^configuration file .*settings\.yaml: "):
-        load_config(file, [])
+        load_config(CompareConfig, file, [])
