@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, RandomSampler
 from tqdm import tqdm
 
 from ninokit.benchmarks.task import ClassificationData, Task
@@ -54,27 +54,39 @@ class RunRecord:
     events: tuple[NowcastEvent, ...] = ()
 
 
-def batches(data: ClassificationData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The endless stream of training batches: every epoch a new permutation, its last batch possibly smaller.
+def batch_orders(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """The endless stream of batches' examples: every epoch a new permutation, its last batch possibly smaller.
 
     The order depends on the seed alone, not on torch's global random state, so that runs with and without
     nowcasting see the same batches.
 
     Args:
-        data: the training examples, on any device.
+        examples: of the training data, at least 1.
         batch_size: examples a batch, at least 1.
         seed: of the permutations.
 
     Yields:
+        Indices, int64 of shape (B,), on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = BatchSampler(RandomSampler(range(examples), generator=generator), batch_size, drop_last=False)
+    while True:
+        yield from map(torch.tensor, order)
+
+
+def batches(data: ClassificationData, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The endless stream of training batches, in the order of `batch_orders`.
+
+    Args:
+        data: the training examples, on any device.
+        batch_size: examples a batch, at least 1.
+        seed: of the order.
+
+    Yields:
         Inputs of shape (B, ...) and labels of shape (B,), on the data's device.
     """
-    examples = TensorDataset(data.train_inputs, data.train_labels)
-    generator = torch.Generator().manual_seed(seed)
-    order = BatchSampler(RandomSampler(examples, generator=generator), batch_size, drop_last=False)
-    # The loader draws a seed for its workers at every epoch; without a generator, from the global state.
-    loader = DataLoader(examples, sampler=order, batch_size=None, generator=torch.Generator())
-    while True:
-        yield from loader
+    for which in batch_orders(len(data.train_inputs), batch_size, seed):
+        yield data.train_inputs[which], data.train_labels[which]
 
 
 def train(
