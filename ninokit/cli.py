@@ -1,4 +1,4 @@
-"""The command line: ``ninokit compare``, ``ninokit encode`` and ``ninokit tasks``."""
+"""The command line: ``ninokit compare``, ``ninokit encode``, ``ninokit tasks`` and ``ninokit zoo``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ninokit.benchmarks.report import format_summary, installed_version
 from ninokit.configuration import CompareConfig, load_config
 from ninokit.errors import ConfigError, NinokitError
 from ninokit.plugins import registry
+from ninokit.zoo import cli as zoo_cli
 
 __all__ = ["main"]
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_encode(commands)
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
+    zoo_cli.add_commands(commands.add_parser("zoo", help="pretrained nowcasters: list, fetch, check, share"))
     return parser
 
 

@@ -71,7 +71,7 @@ class CompareConfig:
     Args:
         task: name of a registered task.
         seeds: one baseline and one nowcasting run each; distinct, at least 0.
-        nowcaster: a nowcaster family, or the path of a published checkpoint.
+        nowcaster: a nowcaster family, a name of the zoo or another source, or the path of a published checkpoint.
         nowcaster_sha256: what the checkpoint's SHA-256 must be, 64 hexadecimal digits.
         data_root: folder of the data sets, for the tasks that read files.
         out: folder for the results; made if missing.
@@ -89,7 +89,7 @@ class CompareConfig:
 
     task: str = setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
     seeds: list[int] = setting([0, 1, 2], "a list of distinct whole numbers from 0, such as [0,1,2]", _seeds)
-    nowcaster: str = setting("linefit", "the name of a nowcaster or the path of a checkpoint", bool)
+    nowcaster: str = setting("linefit", "the name of a nowcaster, another source, or the path of a checkpoint", bool)
     # OmegaConf reads the annotations at run time; Optional is what all its versions know.
     nowcaster_sha256: Optional[str] = setting(  # noqa: UP045
         None, "64 hexadecimal digits", lambda value: re.fullmatch("[0-9a-fA-F]{64}", value) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -36,3 +38,13 @@ def dgl_installed() -> None:
         metadata.version("dgl")
     except metadata.PackageNotFoundError:
         pytest.skip("dgl is not installed")
+
+
+@pytest.fixture
+def _logging_as_before() -> Iterator[None]:
+    """For tests of the command line, which sets logging up."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

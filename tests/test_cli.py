@@ -13,14 +13,7 @@ import pytest
 import ninokit
 from ninokit.cli import main
 
-
-@pytest.fixture(autouse=True)
-def _logging_as_before():
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("_logging_as_before")
 
 
 def test_version(capsys):

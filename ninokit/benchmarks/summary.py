@@ -181,10 +181,10 @@ def format_table(rows: Sequence[Row]) -> str:
             row.label,
             _cost(row.baseline_steps, "{:g}"),
             _cost(row.nowcasting_steps, "{:g}"),
-            _percent(row.steps_saved),
+            format_saving(row.steps_saved),
             _cost(row.baseline_seconds, "{:.1f}"),
             _cost(row.nowcasting_seconds, "{:.1f}"),
-            _percent(row.seconds_saved),
+            format_saving(row.seconds_saved),
         )
         for row in rows
     ]
@@ -203,7 +203,15 @@ def _cost(cost: Cost | None, style: str) -> str:
     return style.format(cost.value) if cost.reached else ">" + style.format(cost.value)
 
 
-def _percent(saving: Saving | None) -> str:
+def format_saving(saving: Saving | None) -> str:
+    """A saving in percent.
+
+    Args:
+        saving: None if there is nothing to tell.
+
+    Returns:
+        Such as ``38 %``, ``≥38 %`` where it is at least that much, or a dash.
+    """
     if saving is None:
         return _NOTHING
     # Nine decimals take away what binary fractions add: 100 * 0.29 is a little below 29.

@@ -8,6 +8,7 @@ from ninokit.hookspecs import hookimpl
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.nowcasters.linefit import LineFit
 from ninokit.nowcasters.nino import Nino
+from ninokit.nowcasters.published import PublishedNino
 from ninokit.nowcasters.wnn import Wnn
 
 __all__ = ["ninokit_nowcasters"]
@@ -15,5 +16,5 @@ __all__ = ["ninokit_nowcasters"]
 
 @hookimpl
 def ninokit_nowcasters() -> Mapping[str, type[Nowcaster]]:
-    """Register ``linefit``, ``wnn`` and ``nino``."""
-    return {"linefit": LineFit, "wnn": Wnn, "nino": Nino}
+    """Register ``linefit``, ``wnn``, ``nino``, and ``published_nino`` for the weights published with the paper."""
+    return {"linefit": LineFit, "wnn": Wnn, "nino": Nino, "published_nino": PublishedNino}

@@ -23,13 +23,7 @@ from ninokit.nowcasters.nino import Nino
 from ninokit.nowcasters.weights import fill, read_verified
 from ninokit.nowcasters.wnn import Wnn
 
-__all__ = ["PUBLISHED_SHA256", "PublishedNino", "published_wiring", "read_published", "to_published"]
-
-PUBLISHED_SHA256 = {
-    "nino_no_posw.pt": "2e2186e4a0e50193080eb9074648786ef25cd5ac3149a7df790127fe41101620",
-    "nino_mlp.pt": "34d9ff3703274fa07615e27937dac8ea07f375ed95b5bde6d39abd8c41c06f52",
-    "nino_mlp_h32.pt": "389e4d51e79a72bb9d780812504c98146073cc2a96da38be3b72d8abe0b6fd7d",
-}
+__all__ = ["PublishedNino", "published_wiring", "read_published", "to_published"]
 
 # Their module names → ours.
 _NINO_NAMES = {
@@ -99,14 +93,14 @@ def _bias_of(key: Edges, graph: NeuralGraph, place: int) -> Edges | None:
     return bias if bias is not None and bias.dst == key.src else None
 
 
-def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn:
+def read_published(path: str | Path, *, sha256: str) -> Nino | Wnn:
     """Read a published checkpoint.
 
     The file's hash is checked before anything in it is read, and then tensors and plain values alone are read.
 
     Args:
         path: a ``.pt`` file.
-        sha256: what its hash must be, 64 hexadecimal digits; left out, that of the published file of this name.
+        sha256: what its hash must be, 64 hexadecimal digits.
 
     Returns:
         The nowcaster, in evaluation mode.
@@ -115,13 +109,7 @@ def read_published(path: str | Path, *, sha256: str | None = None) -> Nino | Wnn
         CheckpointError: if the file is missing, has another hash, or does not hold a model of the published form.
     """
     path = Path(path)
-    expected = sha256 or PUBLISHED_SHA256.get(path.name)
-    if expected is None:
-        raise CheckpointError(
-            f"{path}: no published checkpoint has this file name (they are {sorted(PUBLISHED_SHA256)}); if you trust "
-            f"the file, load it with ninokit.nowcasters.load(path, sha256=…), or nowcaster_sha256=… on the command line"
-        )
-    content = _read(path, expected)
+    content = _read(path, sha256)
     state = content.get("state_dict")
     arguments = content.get("model_args")
     if not isinstance(state, Mapping) or not isinstance(arguments, Mapping):
@@ -158,8 +146,8 @@ def to_published(nowcaster: Nino | Wnn) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, expected: str) -> Mapping[str, Any]:
-    data = read_verified(path, expected)
+def _read(path: Path, sha256: str) -> Mapping[str, Any]:
+    data = read_verified(path, sha256)
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:

@@ -13,12 +13,13 @@ from ninokit.errors import CheckpointError
 __all__ = ["fill", "read_verified"]
 
 
-def read_verified(path: Path, sha256: str) -> bytes:
+def read_verified(path: Path, sha256: str, origin: str | None = None) -> bytes:
     """Read a file whose content is known by its hash.
 
     Args:
         path: the file.
         sha256: its hash, 64 hexadecimal digits.
+        origin: what to call the content in errors; left out, the path.
 
     Returns:
         What was hashed: it can't be another content than that.
@@ -33,8 +34,8 @@ def read_verified(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256.lower():
         raise CheckpointError(
-            f"{path}: expected sha256 {sha256.lower()}, got {found}; the file is damaged, altered, or another "
-            f"one: fetch it again"
+            f"{origin or path}: expected sha256 {sha256.lower()}, got {found}; the file is damaged, altered, or "
+            f"another one: fetch it again"
         )
     return data
 

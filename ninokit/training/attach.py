@@ -73,7 +73,8 @@ def attach(
     Args:
         optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through.
         model: the network, or a compiled or data-parallel wrapper of it.
-        nowcaster: a nowcaster, the name of a family without weights, or the path of a published checkpoint.
+        nowcaster: a nowcaster, or what `ninokit.nowcasters.load` takes: the name of a family without weights or of the
+            zoo, another source, or the path of a published checkpoint.
         total_steps: optimizer steps that the training will have; the horizons shrink towards its end.
         period: steps between nowcasts, at least the nowcaster's context.
         horizons: of the nowcasts in order, each from 1 to the nowcaster's longest; left out, the published schedule.

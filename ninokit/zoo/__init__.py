@@ -1,7 +1,16 @@
-"""The zoo: pretrained nowcasters by name, each with a card."""
+"""The zoo: pretrained nowcasters by name, each with a card.
+
+>>> import ninokit.zoo
+>>> ninokit.zoo.list("nino_*")
+['nino_h128.published']
+>>> ninokit.zoo.info("nino_h128").licence
+'MIT'
+"""
 
 from ninokit.zoo.card import Card, Measurement, Run, SeedRuns, TrainingRun, TrainingTask, WeightsFile
 from ninokit.zoo.entry import Entry, read_entry, write_entry
+from ninokit.zoo.names import list_names as list
+from ninokit.zoo.operations import download, export, info, load, push, verify
 
 __all__ = [
     "Card",
@@ -12,6 +21,13 @@ __all__ = [
     "TrainingRun",
     "TrainingTask",
     "WeightsFile",
+    "download",
+    "export",
+    "info",
+    "list",
+    "load",
+    "push",
     "read_entry",
+    "verify",
     "write_entry",
 ]

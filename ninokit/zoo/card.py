@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from ninokit.errors import ZooError
+from ninokit.zoo.http import URL_PATTERN
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -62,8 +63,8 @@ class TrainingRun(_Part):
     """How a nowcaster was trained. What is not known is None.
 
     Args:
-        code: the repository whose code trained it.
-        commit: of that code.
+        code: the repository that it was trained with, or that published it.
+        commit: of that repository.
         command: the command line.
         recipe: the committed configuration, a path in the repository.
         config: all settings as they were resolved.
@@ -88,13 +89,13 @@ class WeightsFile(_Part):
             published form, which is fetched and converted.
         sha256: its hash, 64 hexadecimal digits.
         size: in bytes, at least 1.
-        urls: where it can be fetched from; none if it lies in the folder.
+        urls: where it can be fetched from, tried in order; none if it lies in the folder. They are ``https``.
     """
 
     file: Annotated[str, Field(pattern=r"^\w[\w.-]*\.(safetensors|pt)$")]
     sha256: Sha256
     size: PositiveInt
-    urls: list[Annotated[str, Field(pattern="^https://")]] = []
+    urls: list[Annotated[str, Field(pattern=URL_PATTERN)]] = []
 
 
 class Run(_Part):
@@ -138,6 +139,7 @@ class Measurement(_Part):
         commit: of ninokit's code; None if it is not known.
         hardware: processor or GPU, and how many threads.
         seeds: at least one.
+        note: what to know when reading the figures.
     """
 
     task: Text
@@ -149,6 +151,7 @@ class Measurement(_Part):
     commit: Text | None = None
     hardware: Text
     seeds: Annotated[list[SeedRuns], Field(min_length=1)]
+    note: Text | None = None
 
     @classmethod
     def of(cls, results: Results, distribution: Literal["in", "out"]) -> Measurement:
@@ -332,7 +335,7 @@ def _fault(error: ErrorDetails) -> str:
 def _seed_runs(row: Row) -> SeedRuns:
     steps, seconds = (row.baseline_steps, row.nowcasting_steps), (row.baseline_seconds, row.nowcasting_seconds)
     runs = [
-        Run(steps=int(a.value), seconds=b.value, reached=a.reached)
+        Run(steps=int(a.value), seconds=round(b.value, 3), reached=a.reached)
         for a, b in zip(steps, seconds, strict=True)
         if a is not None and b is not None
     ]

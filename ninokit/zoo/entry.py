@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from ninokit.nowcasters.base import Nowcaster
 
-__all__ = ["WEIGHTS_FILE", "Entry", "build", "read_entry", "write_entry"]
+__all__ = ["WEIGHTS_FILE", "Entry", "build", "copy_entry", "read_entry", "write_entry"]
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -125,20 +127,42 @@ def write_entry(folder: str | Path, nowcaster: Nowcaster, card: Card) -> Card:
     Example:
         >>> write_entry("zoo/wnn_h32.mine", nowcaster, card)  # doctest: +SKIP
     """
-    folder = Path(folder)
+    module = _as_module(nowcaster, card)
+    with _made_whole(Path(folder)) as unfinished:
+        return _write(unfinished, module, card)
+
+
+def copy_entry(entry: Entry, weights: Path, folder: Path) -> None:
+    """Write an entry as it is, whole or not at all.
+
+    Args:
+        entry: whose weights are in safetensors.
+        weights: the file of its weights, wherever it lies.
+        folder: to make.
+
+    Raises:
+        ZooError: if the folder exists.
+        CheckpointError: if the weights are not those of the entry.
+    """
+    with _made_whole(folder) as unfinished:
+        shutil.copyfile(weights, unfinished / entry.weights.file)
+        write_card(entry.card, unfinished / CARD_FILE)
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is read as an entry and then takes its place; if either fails, nothing is left."""
     if folder.exists():
         raise ZooError(f"{folder}: exists already; remove it, or choose another folder")
-    module = _as_module(nowcaster, card)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        written = _write(unfinished, module, card)
+        yield unfinished
         read_entry(unfinished)
         unfinished.chmod(0o755)  # mkdtemp makes folders that nobody else reads
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return written
 
 
 def _write(folder: Path, module: nn.Module, card: Card) -> Card:

@@ -8,7 +8,14 @@ import ninokit
 from ninokit.errors import CheckpointError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
 from ninokit.nowcasters import Nino, Wnn, load
-from ninokit.nowcasters.published import PUBLISHED_SHA256, published_wiring, read_published, to_published
+from ninokit.nowcasters.published import published_wiring, read_published, to_published
+
+# Of /checkpoints in the publisher's repository.
+PUBLISHED_SHA256 = {
+    "nino_no_posw.pt": "2e2186e4a0e50193080eb9074648786ef25cd5ac3149a7df790127fe41101620",
+    "nino_mlp.pt": "34d9ff3703274fa07615e27937dac8ea07f375ed95b5bde6d39abd8c41c06f52",
+    "nino_mlp_h32.pt": "389e4d51e79a72bb9d780812504c98146073cc2a96da38be3b72d8abe0b6fd7d",
+}
 
 
 def write(folder, content, name="model.pt") -> dict[str, str]:
@@ -32,7 +39,7 @@ def test_written_and_read_it_is_the_same(tmp_path, nowcaster):
 def test_published_files_round_trip(shared_folder, name):
     path = shared_folder / "weights" / name
     theirs = torch.load(path, weights_only=True)
-    ours = to_published(read_published(path))["state_dict"]
+    ours = to_published(load(path))["state_dict"]
     assert ours.keys() == theirs["state_dict"].keys()
     for key, tensor in theirs["state_dict"].items():
         if key.startswith("gnn.convs.2."):  # nothing reads the last convolution
@@ -55,13 +62,13 @@ def test_another_hash_is_refused_before_the_file_is_read(tmp_path, monkeypatch):
 def test_a_published_name_needs_the_published_file(tmp_path):
     path = write(tmp_path, to_published(Wnn(8)), "nino_mlp.pt")["path"]
     with pytest.raises(CheckpointError, match=f"expected sha256 {PUBLISHED_SHA256['nino_mlp.pt']}, got "):
-        read_published(path)
+        load(path)
 
 
 def test_an_unknown_name_needs_a_hash(tmp_path):
     path = write(tmp_path, to_published(Wnn(8)))["path"]
     with pytest.raises(CheckpointError) as caught:
-        read_published(path)
+        load(path)
     assert str(caught.value) == (
         f"{path}: no published checkpoint has this file name (they are ['nino_mlp.pt', 'nino_mlp_h32.pt', "
         f"'nino_no_posw.pt']); if you trust the file, load it with ninokit.nowcasters.load(path, sha256=…), or "
@@ -71,7 +78,7 @@ def test_an_unknown_name_needs_a_hash(tmp_path):
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError) as caught:
-        read_published(tmp_path / "nino_mlp.pt")
+        load(tmp_path / "nino_mlp.pt")
     assert str(caught.value) == (
         f"{tmp_path / 'nino_mlp.pt'}: can't be read (No such file or directory); give the path of a checkpoint"
     )

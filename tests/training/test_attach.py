@@ -716,13 +716,14 @@ class TestBadSettings:
         [
             (
                 "nano",
-                "nowcaster: expected the path of a .pt checkpoint or one of the families ['linefit', 'nino', 'wnn'], "
-                "got 'nano'",
+                "nowcaster: expected one of the families ['linefit', 'nino', 'published_nino', 'wnn'], a name of the "
+                "zoo, a source such as local-dir:FOLDER, or the path of a .pt checkpoint; got 'nano'. Did you mean "
+                "'nino'?",
             ),
             (
                 "nino",
-                "nowcaster: 'nino' has weights to learn, so its name alone is not enough; give the path of a "
-                "checkpoint",
+                "nowcaster: 'nino' has weights to learn, so its name alone is not enough; give a name of the zoo "
+                "(`ninokit zoo list` shows them) or the path of a checkpoint",
             ),
         ],
     )

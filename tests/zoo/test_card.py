@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ninokit.benchmarks.report import read_results
-from ninokit.benchmarks.summary import Saving
+from ninokit.benchmarks.summary import Saving, format_table
 from ninokit.errors import ZooError
 from ninokit.zoo import Measurement, TrainingRun, TrainingTask, WeightsFile
 from ninokit.zoo.card import parse_card, read_card, write_card
+from ninokit.zoo.http import URL_PATTERN
 
 DOCS = Path(__file__).parents[2] / "docs"
 WEIGHTS = WeightsFile(file="weights.safetensors", sha256="a" * 64, size=12)
@@ -110,7 +111,7 @@ def test_a_text_that_yaml_alters_is_refused(tmp_path):
         ),
         (
             content(weights={"file": "w.pt", "sha256": "a" * 64, "size": 1, "urls": ["http://example.org/w.pt"]}),
-            "weights.urls.0: String should match pattern '^https://', got 'http://example.org/w.pt'",
+            f"weights.urls.0: String should match pattern '{URL_PATTERN}', got 'http://example.org/w.pt'",
         ),
         (
             content(arguments={"hidden": float("nan")}),
@@ -167,7 +168,7 @@ def test_one_seed_has_no_median():
 def test_what_compare_measured():
     results = read_results(DOCS / "fm16" / "results.json")
     measurement = Measurement.of(results, "in")
-    assert measurement.rows == results.summary
+    assert format_table(measurement.rows) == format_table(results.summary)
     assert measurement.baseline == "AdamW, learning rate 0.006"
     assert (measurement.task, measurement.target, measurement.period) == ("fm16", 0.895, 1000)
     assert measurement.hardware == "AMD EPYC, threads 1"

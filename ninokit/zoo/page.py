@@ -1,0 +1,151 @@
+"""Cards as Markdown: for the command line, for the hub, and for docs/zoo.md.
+
+``python -m ninokit.zoo.page docs/zoo.md`` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ninokit.zoo.card import Card, Measurement, TrainingRun, TrainingTask, WeightsFile
+
+__all__ = ["render_card", "render_page", "saved_steps"]
+
+_UNKNOWN = "not known"
+_INTRODUCTION = """\
+# The zoo
+
+Pretrained nowcasters by name, for `ninokit.attach(optimizer, model, "NAME", …)`, `ninokit.zoo.load("NAME")` and
+`ninokit compare nowcaster=NAME`. This page is written by `python -m ninokit.zoo.page docs/zoo.md` from the cards in
+[`zoo/`](../zoo); [its README](../zoo/README.md) says how to add one.
+
+What was measured is in the tables: what each seed took to reach the target, with and without nowcasting, and what was
+saved. A task that is in no table was not measured.
+"""
+
+
+def render_page(cards: Sequence[Card]) -> str:
+    """The page of a zoo.
+
+    Args:
+        cards: in the order of the page.
+
+    Returns:
+        Markdown.
+    """
+    rows = [(f"`{c.name}`", f"`{c.family}`", _size(c.weights), _kept(c.weights), c.description) for c in cards]
+    overview = _table(("name", "family", "size", "weights", "what"), rows)
+    return "\n".join([_INTRODUCTION, overview, "", *(render_card(card, "##") for card in cards)])
+
+
+def render_card(card: Card, heading: str = "#") -> str:
+    """A card for people.
+
+    Args:
+        card: any.
+        heading: of its title.
+
+    Returns:
+        Markdown.
+    """
+    positions = "none" if card.positions is None else f"{card.positions} Laplacian vectors"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in card.arguments.items())
+    facts = [
+        ("family", f"`{card.family}({arguments})`"),
+        ("looks at", f"{card.context} past states, positions: {positions}"),
+        ("predicts", f"up to {card.max_horizon} states ahead, every {card.period} steps"),
+        ("trained on", "; ".join(map(_task, card.trained_on))),
+        ("trained by", _training(card.training)),
+        ("licence", card.licence),
+        ("weights", _weights(card.weights)),
+        *(("reference", reference) for reference in card.references),
+        *(("known to fail", failure) for failure in card.known_failures),
+    ]
+    parts = [f"{heading} {card.name}", card.description, _table(("", ""), facts)]
+    parts += [_measurement(measurement) for measurement in card.measurements]
+    return "\n\n".join(parts) + "\n"
+
+
+def saved_steps(measurement: Measurement) -> str:
+    """What a nowcaster saved, in short.
+
+    Args:
+        measurement: a row of a card.
+
+    Returns:
+        The saving in steps: of the only seed, or of the median with the range of the seeds in brackets.
+    """
+    from ninokit.benchmarks.summary import format_saving
+
+    rows = measurement.rows
+    if len(rows) == 1:
+        return format_saving(rows[0].steps_saved)
+    seeds = ", ".join(format_saving(row.steps_saved) for row in rows[:-1])
+    return f"{format_saving(rows[-1].steps_saved)} (seeds: {seeds})"
+
+
+def _measurement(measurement: Measurement) -> str:
+    from ninokit.benchmarks.summary import format_table
+
+    known = "in" if measurement.distribution == "in" else "outside"
+    title = (
+        f"`{measurement.task}` ({known} the training distribution), to a {measurement.metric} of "
+        f"{measurement.target:g}; {measurement.baseline}; a nowcast every {measurement.period} steps; "
+        f"{measurement.hardware}; commit {measurement.commit or _UNKNOWN}:"
+    )
+    note = f"\n\n{measurement.note}" if measurement.note else ""
+    return f"{title}\n\n{format_table(measurement.rows)}{note}"
+
+
+def _task(task: TrainingTask) -> str:
+    figures = [
+        f"{number} {noun}"
+        for number, noun in ((task.trajectories, "trajectories"), (task.steps, "steps each"))
+        if number is not None
+    ]
+    return f"{task.task} ({', '.join(figures)})" if figures else task.task
+
+
+def _training(training: TrainingRun) -> str:
+    known = [
+        training.command and f"`{training.command}`",
+        training.recipe and f"recipe `{training.recipe}`",
+        training.code,
+        training.commit and f"commit {training.commit}",
+        training.hardware,
+        training.seconds and f"{training.seconds:.0f} s",
+    ]
+    return ", ".join(part for part in known if part) or _UNKNOWN
+
+
+def _weights(weights: WeightsFile | None) -> str:
+    if weights is None:
+        return _UNKNOWN
+    places = "".join(f", from {url}" for url in weights.urls)
+    return f"`{weights.file}`, {weights.size} bytes, sha256 `{weights.sha256}`{places}"
+
+
+def _kept(weights: WeightsFile | None) -> str:
+    return "fetched at first use" if weights is not None and weights.urls else "shipped"
+
+
+def _size(weights: WeightsFile | None) -> str:
+    return _UNKNOWN if weights is None else f"{weights.size / 1000:.0f} kB"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _main() -> None:
+    from ninokit.zoo.builtin import ninokit_zoo
+    from ninokit.zoo.entry import Entry
+
+    Path(sys.argv[1]).write_text(render_page([Entry.open(folder).card for folder in ninokit_zoo()]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,85 @@
+"""The zoo's page: what it says, and that it says what the cards say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hand_made_cards import make_card, make_measurement
+
+from ninokit.zoo import TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.builtin import ninokit_zoo
+from ninokit.zoo.card import read_card
+from ninokit.zoo.page import render_card, render_page, saved_steps
+
+PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+
+
+def test_the_page_of_the_documentation_is_up_to_date():
+    cards = [read_card(folder / "card.yaml") for folder in ninokit_zoo()]
+    assert PAGE.read_text(encoding="utf-8") == render_page(cards), "run: python -m ninokit.zoo.page docs/zoo.md"
+
+
+def test_the_command_that_writes_it(tmp_path):
+    command = [sys.executable, "-W", "error", "-m", "ninokit.zoo.page", tmp_path / "zoo.md"]
+    subprocess.run(command, check=True, timeout=120)
+    assert (tmp_path / "zoo.md").read_bytes() == PAGE.read_bytes()
+
+
+def test_a_card():
+    card = make_card(
+        training=TrainingRun(
+            command="ninokit pretrain", recipe="zoo/r.yaml", commit="abc", hardware="CPU", seconds=61.7
+        ),
+        trained_on=[TrainingTask(task="digits_mlp", trajectories=8, steps=2000), TrainingTask(task="fm16")],
+        weights=WeightsFile(file="w.safetensors", sha256="a" * 64, size=12, urls=["https://example.org/w"]),
+        measurements=[make_measurement((100, 1.5, True, 60, 1.25, True)).model_copy(update={"note": "A note."})],
+        known_failures=["wide | deep networks"],
+        references=["a paper"],
+    )
+    assert render_card(card) == (
+        "# wnn_h8.test\n\na small one\n\n"
+        "|  |  |\n| --- | --- |\n"
+        "| family | `wnn(hidden=8, context=3, max_horizon=7)` |\n"
+        "| looks at | 3 past states, positions: none |\n"
+        "| predicts | up to 7 states ahead, every 100 steps |\n"
+        "| trained on | digits_mlp (8 trajectories, 2000 steps each); fm16 |\n"
+        "| trained by | `ninokit pretrain`, recipe `zoo/r.yaml`, commit abc, CPU, 62 s |\n"
+        "| licence | MIT |\n"
+        f"| weights | `w.safetensors`, 12 bytes, sha256 `{'a' * 64}`, from https://example.org/w |\n"
+        "| reference | a paper |\n"
+        "| known to fail | wide \\| deep networks |\n\n"
+        "`digits_mlp` (in the training distribution), to a test accuracy of 0.95; AdamW, learning rate 0.001; a "
+        "nowcast every 100 steps; a processor, threads 1; commit not known:\n\n"
+        "| seed | baseline steps | nowcasting steps | saved | baseline s | nowcasting s | saved |\n"
+        "| ---: | -------------: | ---------------: | ----: | ---------: | -----------: | ----: |\n"
+        "|    0 |            100 |               60 |  40 % |        1.5 |          1.2 |  17 % |\n\n"
+        "A note.\n"
+    )
+
+
+def test_what_is_not_known():
+    card = render_card(make_card(training=TrainingRun()))
+    assert "| trained by | not known |" in card
+    assert "| weights | not known |" in card
+
+
+@pytest.mark.parametrize(
+    ("costs", "text"),
+    [
+        ([(100, 1.0, True, 60, 1.0, True)], "40 %"),
+        ([(100, 1.0, True, 60, 1.0, True), (100, 1.0, True, 120, 1.0, True)], "10 % (seeds: 40 %, -20 %)"),
+        ([(100, 1.0, False, 100, 1.0, False)], "–"),
+    ],
+)
+def test_savings_in_short(costs, text):
+    assert saved_steps(make_measurement(*costs)) == text
+
+
+def test_the_overview():
+    weights = WeightsFile(file="w.safetensors", sha256="a" * 64, size=12_345)
+    page = render_page([make_card(weights=weights)])
+    assert "| `wnn_h8.test` | `wnn` | 12 kB | shipped | a small one |" in page
+    assert "\n## wnn_h8.test\n" in page
