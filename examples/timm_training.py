@@ -1,7 +1,7 @@
 """Train or fine-tune a timm network with nowcasting, with timm's own data, scheduler, mixup and moving average.
 
     python examples/timm_training.py --dataset torch/fashion_mnist --data-root DATA --model resnet18 \
-        --in-chans 1 --img-size 28 --nowcaster nino_no_posw.pt
+        --in-chans 1 --img-size 28 --nowcaster nino_h128
 
 DATA is what `timm.data.create_dataset` takes: for the data sets of torchvision the folder that holds them, unpacked;
 for a data set of your own one with the folders ``train`` and ``validation``, each with a folder a class.
