@@ -1,4 +1,4 @@
-"""The command line: ``ninokit compare``, ``ninokit encode``, ``ninokit tasks`` and ``ninokit zoo``."""
+"""The command line, `ninokit`: one function a command."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from ninokit.benchmarks.report import format_summary, installed_version
 from ninokit.configuration import CompareConfig, load_config
 from ninokit.errors import ConfigError, NinokitError
 from ninokit.plugins import registry
+from ninokit.pretraining.collect import collect
+from ninokit.pretraining.collect_config import CollectConfig
 from ninokit.zoo import cli as zoo_cli
 
 __all__ = ["main"]
@@ -27,6 +30,7 @@ __all__ = ["main"]
 _TASK_PREFIX = "task:"
 _TIMM_PREFIX = "timm:"
 _FAILURE = 2
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens on the way")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_compare(commands)
+    _add_collect(commands)
     _add_encode(commands)
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
@@ -67,18 +72,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compare(commands: _Commands) -> None:
     command = commands.add_parser(
         "compare",
         help="train a task with and without nowcasting",
         description="Train a task with and without nowcasting; write results.json, summary.md, curves.png.",
     )
-    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
-    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="a setting, such as seeds=[0,1]")
+    _add_settings(command, "seeds=[0,1]")
     command.set_defaults(run=_run_compare)
 
 
-def _add_encode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_collect(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "collect",
+        help="train many small networks and store their trajectories",
+        description="Train many small networks and store their trajectories, for nowcasters to learn from. The same "
+        "command goes on where it was stopped.",
+    )
+    _add_settings(command, "networks=32")
+    command.set_defaults(run=_run_collect)
+
+
+def _add_settings(command: argparse.ArgumentParser, example: str) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=f"a setting, such as {example}")
+
+
+def _add_encode(commands: _Commands) -> None:
     command = commands.add_parser("encode", help="describe the neural graph of a network")
     command.add_argument(
         "model",
@@ -95,6 +115,12 @@ def _run_compare(options: argparse.Namespace) -> None:
     print(f"Written to {config.out}: results.json, summary.md, curves.png")
 
 
+def _run_collect(options: argparse.Namespace) -> None:
+    config = load_config(CollectConfig, options.config, options.settings)
+    print(collect(config).describe())
+    print(f"Trajectories in {config.out}")
+
+
 def _run_encode(options: argparse.Namespace) -> None:
     graph = ninokit.encode(_build_model(options.model))
     drawn = "" if options.plot is None else f"\n\nDrawn in {graph.plot(options.plot)}"
@@ -105,7 +131,8 @@ def _run_tasks(options: argparse.Namespace) -> None:
     tasks = registry().tasks().values()
     width = max((len(task.name) for task in tasks), default=0)
     for task in tasks:
-        print(f"{task.name:<{width}}  target {task.target:<6g} {task.description}")
+        held_out = " (held out)" if task.held_out else ""
+        print(f"{task.name:<{width}}  target {task.target:<6g} {task.description}{held_out}")
 
 
 def _build_model(source: str) -> nn.Module:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from ninokit._optional import require
+from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.plot import plot_results
 from ninokit.benchmarks.report import (
     Results,
@@ -59,7 +58,7 @@ def compare(config: CompareConfig) -> Results:
     """
     # Asked before hours of training, not after them.
     require("matplotlib.figure", "the picture of a comparison")
-    _check_device(config.device)
+    check_device(config.device)
     task = configured_task(config)
     nowcaster = load(config.nowcaster, sha256=config.nowcaster_sha256)
     data = task.load_data(Path(config.data_root) if config.data_root is not None else None).to(config.device)
@@ -77,7 +76,7 @@ def compare(config: CompareConfig) -> Results:
         )
 
     methods: tuple[AttachNowcasting | None, ...] = (None, attach)
-    with _threads(config.threads):
+    with torch_threads(config.threads):
         settings = asdict(config) | {name: getattr(task, name) for name in _OVERRIDES} | _scoring(task)
         results = Results(settings, describe_environment(config.device), ())
         for seed in config.seeds:
@@ -134,24 +133,6 @@ def find_task(name: str) -> Task:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"no task is called {name!r}.{hint} Known tasks: {', '.join(tasks) or 'none'}")
     return tasks[name]
-
-
-def _check_device(device: str) -> None:
-    if torch.device(device).type == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here. Set device=cpu"
-        )
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Set torch's CPU threads; None leaves them alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write(results: Results, folder: Path) -> None:

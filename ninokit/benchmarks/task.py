@@ -118,6 +118,7 @@ class Task:
         target: score to reach, above 0 and within the metric's range.
         period: optimizer steps between two nowcasts, at least 1.
         needs_data_root: whether ``load_data`` reads files from the folder of the data sets.
+        held_out: whether it is kept for judging nowcasters; ``ninokit collect`` refuses it unless told otherwise.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -152,6 +153,7 @@ class Task:
     weight_decay: float = 0.0
     metric: Metric = ACCURACY
     needs_data_root: bool = False
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         for setting in ("batch_size", "total_steps", "eval_every", "period"):

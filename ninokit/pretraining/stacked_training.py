@@ -5,7 +5,7 @@ Shapes: N networks, P parameters of each, B examples in a batch, T tokens a sequ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,7 +56,8 @@ class StackedTraining:
             lr=[values["lr"] for values in hyperparameters],
             weight_decay=[values["weight_decay"] for values in hyperparameters],
         )
-        self._orders = [batch_orders(len(data.train_inputs), task.batch_size, seed) for seed in seeds]
+        self._seeds = tuple(seeds)
+        self._orders = self._new_orders()
         self._steps = 0
 
     @property
@@ -73,12 +74,26 @@ class StackedTraining:
         Raises:
             ConfigError: the network does something that cannot be stacked.
         """
-        which = torch.stack([next(order) for order in self._orders]).to(self._data.train_inputs.device)
-        losses, gradients = self._stack.losses_and_gradients(
-            self._data.train_inputs[which], self._data.train_labels[which]
-        )
+        losses, gradients = self._losses_and_gradients(self._orders)
         self._optimizer.step(gradients)
         self._steps += 1
+        return losses
+
+    def initial_losses(self) -> Tensor:
+        """The losses on the first batches; nothing changes.
+
+        Returns:
+            Shape (N,).
+
+        Raises:
+            ConfigError: the network does something that cannot be stacked.
+        """
+        device = self.parameters.device
+        kept = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            losses, _ = self._losses_and_gradients(self._new_orders())
+        for name, buffer in self._stack.buffers.items():
+            buffer.copy_(kept[name])
         return losses
 
     def score(self, row: int) -> float:
@@ -115,6 +130,13 @@ class StackedTraining:
             for _ in range(state["steps"]):
                 next(order)
         self._steps = state["steps"]
+
+    def _new_orders(self) -> list[Iterator[Tensor]]:
+        return [batch_orders(len(self._data.train_inputs), self._task.batch_size, seed) for seed in self._seeds]
+
+    def _losses_and_gradients(self, orders: Sequence[Iterator[Tensor]]) -> tuple[Tensor, Tensor]:
+        which = torch.stack([next(order) for order in orders]).to(self._data.train_inputs.device)
+        return self._stack.losses_and_gradients(self._data.train_inputs[which], self._data.train_labels[which])
 
 
 def initial_network(task: Task, seed: int) -> nn.Module:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import Cohort, CohortDescription, zarr
+from ninokit.pretraining.store_table import tabulate_tasks
 from ninokit.pretraining.trajectory import Trajectory
 
 __all__ = ["TrajectoryStore"]
@@ -98,6 +99,10 @@ class TrajectoryStore:
         found = [group for _, task in tasks for _, group in sorted(task.groups())]
         # One without a description was being made when its process died.
         return [Cohort(group) for group in found if "description" in group.attrs]
+
+    def describe(self) -> str:
+        """A table of what the store holds, a task a row; scores are those of its networks that are done."""
+        return tabulate_tasks(self.cohorts())
 
     def add(self, description: CohortDescription) -> Cohort:
         """A new cohort, without states.

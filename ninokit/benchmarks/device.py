@@ -1,0 +1,42 @@
+"""Where training runs: a device that is there, on so many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ninokit.errors import ConfigError
+
+__all__ = ["check_device", "torch_threads"]
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that torch does not see.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if torch.device(device).type == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here. Set device=cpu"
+        )
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set torch's CPU threads for a while.
+
+    Args:
+        count: how many; None leaves them alone.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
