@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ninokit
 from ninokit._optional import require
@@ -122,7 +122,7 @@ def _run_collect(options: argparse.Namespace) -> None:
 
 
 def _run_encode(options: argparse.Namespace) -> None:
-    graph = ninokit.encode(_build_model(options.model))
+    graph = ninokit.encode(*_network(options.model))
     drawn = "" if options.plot is None else f"\n\nDrawn in {graph.plot(options.plot)}"
     print(graph.describe() + drawn)
 
@@ -135,18 +135,20 @@ def _run_tasks(options: argparse.Namespace) -> None:
         print(f"{task.name:<{width}}  target {task.target:<6g} {task.description}{held_out}")
 
 
-def _build_model(source: str) -> nn.Module:
+def _network(source: str) -> tuple[nn.Module, Tensor | None]:
+    """A network, and what it is called with where that is known."""
     if source.startswith(_TASK_PREFIX):
-        return find_task(source.removeprefix(_TASK_PREFIX)).build_model()
+        task = find_task(source.removeprefix(_TASK_PREFIX))
+        return task.build_model(), task.example_inputs()
     if source.startswith(_TIMM_PREFIX):
-        return _timm_model(source.removeprefix(_TIMM_PREFIX))
+        return _timm_model(source.removeprefix(_TIMM_PREFIX)), None
     module_name, colon, name = source.partition(":")
     if not colon or not module_name or not name:
         raise ConfigError(f"encode: expected task:NAME, timm:NAME or package.module:callable; got {source!r}")
     model = _factory(module_name, name)()
     if not isinstance(model, nn.Module):
         raise ConfigError(f"encode: {source} must return a torch.nn.Module; got a {type(model).__name__}")
-    return model
+    return model, None
 
 
 def _timm_model(name: str) -> nn.Module:

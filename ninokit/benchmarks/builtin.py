@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ninokit.benchmarks.task import Task
-from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist, mnist1d, shakespeare
+from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist, mnist1d, shakespeare, wikitext
 from ninokit.hookspecs import hookimpl
 
 
 @hookimpl
 def ninokit_tasks() -> Sequence[Task]:
-    """The embedded tasks, which need no files; the published vision tasks and the tiny transformers, which do."""
-    embedded = [mnist1d.MNIST1D_MLP, mnist1d.MNIST1D_CNN, digits.DIGITS_MLP]
-    return [*embedded, fashion.FM16, cifar.C10_16, mnist.MNIST_VIT, shakespeare.SHAKESPEARE_GPT2]
+    """The embedded tasks, which need no files, and those that do; those to judge by come last."""
+    embedded = [mnist1d.MNIST1D_MLP, mnist1d.MNIST1D_CNN, *mnist1d.MNIST1D_TASKS, digits.DIGITS_MLP]
+    images = [*digits.DIGITS_TASKS, *fashion.FASHION_TASKS, fashion.FM16]
+    text = [
+        shakespeare.SHAKESPEARE_GPT2_NARROW,
+        shakespeare.SHAKESPEARE_GPT2_SHALLOW,
+        shakespeare.SHAKESPEARE_GPT2,
+    ]
+    held_out = [fashion.FM32, cifar.C10_16, mnist.MNIST_MLP, mnist.MNIST_VIT, wikitext.WIKITEXT2_GPT2]
+    return [*embedded, *images, *text, *held_out]

@@ -70,6 +70,7 @@ def compare(config: CompareConfig) -> Results:
             optimizer,
             model,
             nowcaster,
+            example_inputs=task.example_inputs(),
             period=task.period,
             total_steps=task.total_steps,
             recalibrate_batchnorm=config.recalibrate_batchnorm,

@@ -119,6 +119,7 @@ class Task:
         period: optimizer steps between two nowcasts, at least 1.
         needs_data_root: whether ``load_data`` reads files from the folder of the data sets.
         held_out: whether it is kept for judging nowcasters; ``ninokit collect`` refuses it unless told otherwise.
+        example_inputs: makes what the network is called with, for `ninokit.encode`; None where it is not needed.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -154,6 +155,7 @@ class Task:
     metric: Metric = ACCURACY
     needs_data_root: bool = False
     held_out: bool = False
+    example_inputs: Callable[[], Tensor | None] = lambda: None
 
     def __post_init__(self) -> None:
         for setting in ("batch_size", "total_steps", "eval_every", "period"):

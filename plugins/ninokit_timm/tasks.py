@@ -79,6 +79,7 @@ TIMM_RESNET = Task(
     target=0.89,
     period=200,
     needs_data_root=True,
+    held_out=True,
 )
 
 TIMM_VIT = Task(
@@ -94,4 +95,5 @@ TIMM_VIT = Task(
     target=0.82,
     period=200,
     needs_data_root=True,
+    held_out=True,
 )

@@ -35,15 +35,21 @@ def _data(name: str) -> ClassificationData:
 
 
 def test_names():
+    kinds = [f"{kind}_cnn" for kind in ("batchnorm", "depthwise")] + ["resnet"]
     assert list(TASKS) == [
-        *("mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"),
-        *("mnist_vit", "shakespeare_gpt2"),
+        *("mnist1d_mlp", "mnist1d_cnn", "mnist1d_mlp_shallow", "mnist1d_mlp_deep"),
+        *(f"mnist1d_{kind}" for kind in kinds),
+        *("digits_mlp", "digits_cnn", *(f"digits_{kind}" for kind in kinds), "digits_vit"),
+        *("fashion_mlp", "fashion_cnn", *(f"fashion_{kind}" for kind in kinds), "fashion_vit", "fm16"),
+        *("shakespeare_gpt2_narrow", "shakespeare_gpt2_shallow", "shakespeare_gpt2"),
+        *("fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"),
     ]
-    assert [task.needs_data_root for task in TASKS.values()] == [False] * 3 + [True] * 4
+    without_files = [name for name, task in TASKS.items() if not task.needs_data_root]
+    assert without_files == [name for name in TASKS if name.startswith(("mnist1d", "digits"))]
 
 
 def test_importing_the_tasks_imports_no_optional_package():
-    optional = "{'matplotlib', 'mnist1d', 'sklearn', 'torchvision', 'transformers'}"
+    optional = "{'matplotlib', 'mnist1d', 'sklearn', 'tokenizers', 'torchvision', 'transformers'}"
     code = f"import sys, ninokit.benchmarks.builtin; print({optional} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
@@ -67,6 +73,7 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch, name, modu
         ("mnist1d_mlp", (4000, 40), (1000, 40)),
         ("mnist1d_cnn", (4000, 1, 40), (1000, 1, 40)),
         ("digits_mlp", (1437, 64), (360, 64)),
+        ("digits_vit", (1437, 1, 8, 8), (360, 1, 8, 8)),
     ],
 )
 def test_embedded_data_fits_the_network(name, train_shape, test_shape):
@@ -152,7 +159,7 @@ def test_published_networks(name, channels, side, parameters):
 
 @pytest.mark.parametrize(
     ("name", "lr", "target"),
-    [("fm16", 0.006, 0.895), ("c10_16", 0.003, 0.66)],
+    [("fm16", 0.006, 0.895), ("fm32", 0.003, 0.905), ("c10_16", 0.003, 0.66)],
 )
 def test_published_settings(name, lr, target):
     task = TASKS[name]
@@ -182,7 +189,10 @@ class _IdxFiles(NamedTuple):
         return TASKS[self.task].load_data(self.root)
 
 
-@pytest.fixture(params=[("fm16", "FashionMNIST"), ("mnist_vit", "MNIST")], ids=lambda param: param[0])
+_IDX_TASKS = [("fm16", "FashionMNIST"), ("fashion_vit", "FashionMNIST"), ("mnist_vit", "MNIST"), ("mnist_mlp", "MNIST")]
+
+
+@pytest.fixture(params=_IDX_TASKS, ids=lambda param: param[0])
 def idx_files(request, tmp_path, monkeypatch):
     """A data root with packed files, and the arrays in them; torchvision takes their checksums for the published."""
     dataset = getattr(pytest.importorskip("torchvision.datasets"), request.param[1])
@@ -257,7 +267,7 @@ def test_a_damaged_idx_file_is_named_and_not_downloaded(idx_files):
         idx_files.load()
 
 
-@pytest.mark.parametrize("name", ["fm16", "c10_16", "mnist_vit", "shakespeare_gpt2"])
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.needs_data_root])
 def test_tasks_with_files_ask_for_a_folder_that_exists(name, tmp_path):
     with pytest.raises(DatasetError, match=rf"^task '{name}' reads its data from a folder and none was given\."):
         TASKS[name].load_data(None)

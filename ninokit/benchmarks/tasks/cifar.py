@@ -100,4 +100,5 @@ C10_16 = Task(
     target=0.66,
     period=1_000,
     needs_data_root=True,
+    held_out=True,
 )

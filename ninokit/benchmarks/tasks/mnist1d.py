@@ -1,18 +1,27 @@
-"""MNIST-1D (Greydanus 2020): 4000 + 1000 signals of 40 points, made on the spot."""
+"""MNIST-1D (Greydanus 2020), 4000 + 1000 signals of 40 points made on the spot, with networks of many kinds."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ninokit._optional import require
 from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.tasks.convolutional import (
+    Layer,
+    batchnorm_layer,
+    convolutional,
+    depthwise_layer,
+    residual_layer,
+)
 from ninokit.benchmarks.tasks.networks import mlp
 
 
@@ -64,16 +73,7 @@ def load_mnist1d_channels(root: Path | None = None) -> ClassificationData:
         DependencyError: the package ``mnist1d`` is missing.
     """
     flat = load_mnist1d(root)
-    return ClassificationData(
-        train_inputs=_one_channel(flat.train_inputs),
-        train_labels=flat.train_labels,
-        test_inputs=_one_channel(flat.test_inputs),
-        test_labels=flat.test_labels,
-    )
-
-
-def _one_channel(signals: Tensor) -> Tensor:
-    return signals.unsqueeze(1)
+    return replace(flat, train_inputs=flat.train_inputs.unsqueeze(1), test_inputs=flat.test_inputs.unsqueeze(1))
 
 
 def _signal_cnn() -> nn.Sequential:
@@ -115,4 +115,56 @@ MNIST1D_CNN = Task(
     eval_every=10,
     target=0.93,
     period=100,
+)
+
+
+def _mlp_task(name: str, description: str, *widths: int, target: float) -> Task:
+    return replace(
+        MNIST1D_MLP,
+        name=name,
+        description=f"MNIST-1D, {description}; needs no files",
+        build_model=lambda: mlp(*widths),
+        target=target,
+    )
+
+
+def _cnn_task(name: str, description: str, layer: Layer, *widths: int, lr: float, target: float) -> Task:
+    return replace(
+        MNIST1D_CNN,
+        name=name,
+        description=f"MNIST-1D, {description}; needs no files",
+        build_model=partial(convolutional, layer, 1, widths),
+        lr=lr,
+        target=target,
+        example_inputs=lambda: torch.zeros(2, 1, 40),
+    )
+
+
+MNIST1D_TASKS = (
+    _mlp_task("mnist1d_mlp_shallow", "2-layer MLP of 5k parameters", 40, 96, 10, target=0.6),
+    _mlp_task("mnist1d_mlp_deep", "4-layer MLP of 7k parameters", 40, 48, 48, 48, 10, target=0.6),
+    _cnn_task(
+        "mnist1d_batchnorm_cnn",
+        "3-layer CNN with BatchNorm of 4k parameters",
+        batchnorm_layer,
+        *(16, 24, 32),
+        lr=0.02,
+        target=0.9,
+    ),
+    _cnn_task(
+        "mnist1d_depthwise_cnn",
+        "3-layer depthwise separable CNN of 3k parameters",
+        depthwise_layer,
+        *(24, 32, 48),
+        lr=0.02,
+        target=0.8,
+    ),
+    _cnn_task(
+        "mnist1d_resnet",
+        "residual CNN with BatchNorm of 7k parameters",
+        residual_layer,
+        *(16, 16, 24, 24),
+        lr=0.02,
+        target=0.9,
+    ),
 )

@@ -22,24 +22,26 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*last))
 
 
-def vision_cnn(channels: int) -> nn.Sequential:
+def vision_cnn(channels: int, widths: tuple[int, int, int] = (16, 32, 32)) -> nn.Sequential:
     """The small convolutional network of the published vision tasks (Knyazev et al. 2025, FM-16 and C10-16).
 
     Args:
         channels: of an image: 1 for grey, 3 for colour.
+        widths: channels of the three layers.
 
     Returns:
         A network from (B, channels, height, width) to (B, 10), with channels last in memory, which is faster.
     """
+    first, second, last = widths
     network = nn.Sequential(
-        nn.Conv2d(channels, 16, 3, stride=2),
+        nn.Conv2d(channels, first, 3, stride=2),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding="same"),
+        nn.Conv2d(first, second, 3, padding="same"),
         nn.ReLU(),
-        nn.Conv2d(32, 32, 3, padding="same"),
+        nn.Conv2d(second, last, 3, padding="same"),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(32, 10),
+        nn.Linear(last, 10),
     )
     return network.to(memory_format=torch.channels_last)

@@ -5,19 +5,19 @@ Shapes: B sequences in a batch, T = 64 characters a sequence.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ninokit._optional import require
 from ninokit.benchmarks.metric import VALIDATION_LOSS
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.tasks.images import data_folder
+from ninokit.benchmarks.tasks.text import find_text, read_text, sequences
+from ninokit.benchmarks.tasks.transformers import gpt2
 from ninokit.errors import DatasetError
 
 _NAME = "shakespeare_gpt2"
@@ -28,11 +28,12 @@ _NO_TOKEN = -1
 _LENGTH = 64
 
 
-def load_shakespeare(root: Path | None) -> ClassificationData:
+def load_shakespeare(root: Path | None, task: str = _NAME) -> ClassificationData:
     """Tiny Shakespeare from its text file, packed (.gz) or unpacked.
 
     Args:
         root: the folder that holds ``tinyshakespeare/input.txt`` or ``tinyshakespeare/input.txt.gz``.
+        task: the task's name, for error messages.
 
     Returns:
         Sequences of 64 characters, each labelled with the one that follows: 15,685 of the first nine tenths of the
@@ -41,42 +42,23 @@ def load_shakespeare(root: Path | None) -> ClassificationData:
     Raises:
         DatasetError: the file is missing, damaged, too short, or another text.
     """
-    path = _find(data_folder(root, _NAME))
-    tokens = _tokens(_read(path), path)
+    path = find_text(data_folder(root, task), _FILE, task=task, content="the text of tiny Shakespeare")
+    tokens = _tokens(read_text(path, task), path, task)
     cut = len(tokens) * 9 // 10
     if len(tokens) - cut <= _LENGTH:
         raise DatasetError(
-            f"task {_NAME!r}: {path} has {len(tokens)} characters; expected more than {_LENGTH} in its last tenth, and "
+            f"task {task!r}: {path} has {len(tokens)} characters; expected more than {_LENGTH} in its last tenth, and "
             "1,115,394 in all. Fetch the file again"
         )
-    (train_inputs, train_labels), (test_inputs, test_labels) = _sequences(tokens[:cut]), _sequences(tokens[cut:])
+    (train_inputs, train_labels), (test_inputs, test_labels) = (
+        sequences(part, _LENGTH) for part in (tokens[:cut], tokens[cut:])
+    )
     return ClassificationData(
         train_inputs=train_inputs, train_labels=train_labels, test_inputs=test_inputs, test_labels=test_labels
     )
 
 
-def _find(root: Path) -> Path:
-    plain = root / _FILE
-    for path in (plain, plain.with_suffix(".txt.gz")):
-        if path.is_file():
-            return path
-    raise DatasetError(
-        f"task {_NAME!r}: {plain} is missing. Expected the text of tiny Shakespeare there, packed (.gz) or unpacked. "
-        f"Put it there, or set data_root to the folder of {_FILE.as_posix()}"
-    )
-
-
-def _read(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.suffix != ".gz":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"task {_NAME!r}: {path} is damaged: {error}. Fetch the file again") from error
-
-
-def _tokens(text: bytes, path: Path) -> Tensor:
+def _tokens(text: bytes, path: Path, task: str) -> Tensor:
     """A token a character, shape (characters,)."""
     table = np.full(256, _NO_TOKEN)
     table[list(_ALPHABET)] = np.arange(len(_ALPHABET))
@@ -84,33 +66,20 @@ def _tokens(text: bytes, path: Path) -> Tensor:
     unknown = np.flatnonzero(tokens == _NO_TOKEN)
     if len(unknown):
         raise DatasetError(
-            f"task {_NAME!r}: {path} has {text[unknown[0] : unknown[0] + 1]!r} at byte {unknown[0]}; expected the "
+            f"task {task!r}: {path} has {text[unknown[0] : unknown[0] + 1]!r} at byte {unknown[0]}; expected the "
             f"{len(_ALPHABET)} characters of tiny Shakespeare alone. Fetch the file again"
         )
     return torch.from_numpy(tokens)
 
 
-def _sequences(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and labels of shape (sequences, T), side by side in the text; what does not fill one is left out."""
-    count = (len(tokens) - 1) // _LENGTH
-    used = count * _LENGTH
-    return tokens[:used].view(count, _LENGTH), tokens[1 : used + 1].view(count, _LENGTH)
+def build_gpt2(task: str = _NAME, *, width: int = 48, layers: int = 3, heads: int = 3) -> nn.Module:
+    """A GPT-2 on characters, without dropout.
 
-
-class _Logits(nn.Module):
-    """A language model of transformers that returns its logits alone, from tokens (B, T) to (B, T, vocabulary)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.network(input_ids=tokens).logits
-        return logits
-
-
-def build_gpt2() -> nn.Module:
-    """A GPT-2 of 3 layers, 3 heads and width 48, without dropout: it sees the text a few times only.
+    Args:
+        task: the task's name, for the error message.
+        width: of the residual stream.
+        layers: at least 1.
+        heads: of the attention.
 
     Returns:
         A network from tokens of shape (B, T), T at most 64, to logits of shape (B, T, 65).
@@ -118,22 +87,7 @@ def build_gpt2() -> nn.Module:
     Raises:
         DependencyError: transformers is missing.
     """
-    library = require("transformers", f"task {_NAME!r}")
-    config = library.GPT2Config(
-        vocab_size=len(_ALPHABET),
-        n_positions=_LENGTH,
-        n_embd=48,
-        n_layer=3,
-        n_head=3,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        use_cache=False,
-        # GPT-2's own special tokens are outside this vocabulary.
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return _Logits(library.GPT2LMHeadModel(config))
+    return gpt2(task, vocabulary=len(_ALPHABET), length=_LENGTH, width=width, layers=layers, heads=heads)
 
 
 SHAKESPEARE_GPT2 = Task(
@@ -150,4 +104,28 @@ SHAKESPEARE_GPT2 = Task(
     period=200,
     metric=replace(VALIDATION_LOSS, name="validation loss (nats a character)"),
     needs_data_root=True,
+)
+
+
+def _small(name: str, description: str, *, width: int, layers: int, heads: int, lr: float) -> Task:
+    """A task to learn from, of few enough parameters to train many."""
+    return replace(
+        SHAKESPEARE_GPT2,
+        name=name,
+        description=f"tiny Shakespeare, {description}, loss; needs data_root with tinyshakespeare",
+        build_model=partial(build_gpt2, name, width=width, layers=layers, heads=heads),
+        load_data=partial(load_shakespeare, task=name),
+        batch_size=16,
+        lr=lr,
+        total_steps=1_000,
+        period=100,
+        target=2.4,
+    )
+
+
+SHAKESPEARE_GPT2_NARROW = _small(
+    "shakespeare_gpt2_narrow", "2-layer GPT-2 of 18k parameters", width=24, layers=2, heads=2, lr=0.01
+)
+SHAKESPEARE_GPT2_SHALLOW = _small(
+    "shakespeare_gpt2_shallow", "1-layer GPT-2 of 17k parameters", width=32, layers=1, heads=4, lr=0.01
 )
