@@ -22,6 +22,18 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"ninokit {metadata.version('ninokit')}\n"
 
 
+def test_a_task_is_encoded_with_its_example_inputs(capsys):
+    assert main(["encode", "task:digits_resnet"]) == 0
+    assert "9,374 parameters" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_tasks_that_are_kept_for_judging_are_marked(capsys):
+    assert main(["tasks"]) == 0
+    marked = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith(" (held out)")}
+    assert {"fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"} <= marked
+    assert not marked & {"fm16", "mnist1d_mlp", "shakespeare_gpt2"}
+
+
 def test_tasks_are_listed_with_target_and_description(capsys):
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def _registered(tiny, monkeypatch):
 @pytest.fixture
 def config(tmp_path, _registered) -> CompareConfig:
     return CompareConfig(task="tiny", seeds=[3], out=str(tmp_path / "made" / "here"))
+
+
+def test_the_tasks_example_inputs_reach_the_encoder(tiny, config, monkeypatch):
+    found = []
+
+    def attach(*arguments, **settings):
+        found.append(settings["example_inputs"])
+        return attach_to(*arguments, **settings)
+
+    attach_to = compare_module.attach_to
+    monkeypatch.setattr(compare_module, "attach_to", attach)
+    inputs = torch.zeros(2, 2)
+    monkeypatch.setattr(compare_module, "configured_task", lambda _: replace(tiny, example_inputs=lambda: inputs))
+    compare(config)
+    assert len(found) == 1
+    assert found[0] is inputs
 
 
 def test_end_to_end(config):
