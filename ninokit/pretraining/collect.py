@@ -86,6 +86,7 @@ def _run_here(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqd
     for job in jobs:
         bar.set_postfix_str(job.task)
         _train(config, job, bar.update)
+    _loaded.cache_clear()
 
 
 def _run_in_processes(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqdm[Any]) -> None:

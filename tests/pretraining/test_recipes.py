@@ -13,7 +13,7 @@ from ninokit.pretraining.collect_config import CollectConfig
 from ninokit.pretraining.collection_plan import collectable_task
 
 RECIPES = sorted((Path(ninokit.pretraining.__file__).parent / "recipes").glob("collect-*.yaml"))
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "pretraining.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
 
 
 def test_there_are_recipes():

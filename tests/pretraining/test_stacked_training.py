@@ -144,11 +144,16 @@ def test_the_global_random_state_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "expected"),
-    [("mlp", "cpu", "stacked"), ("cnn", "cpu", "looped"), ("cnn", "cuda", "stacked"), ("gpt2", "cpu", "stacked")],
+    ("network", "device", "expected"),
+    [
+        (nn.Linear(200, 200), "cpu", "stacked"),
+        (nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 32, 3)), "cpu", "stacked"),
+        (nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 32, 3)), "cpu", "looped"),
+        (nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 32, 3)), "cuda", "stacked"),
+    ],
 )
-def test_the_faster_execution(name, device, expected):
-    assert faster_execution(TASKS[name].build_model(), torch.device(device)) == expected
+def test_the_faster_execution(network, device, expected):
+    assert faster_execution(network, torch.device(device)) == expected
 
 
 def test_adamw_of_rows_is_torchs_in_single_precision():

@@ -100,10 +100,10 @@ FASHION_TASKS = (
         "fashion_mlp",
         "3-layer MLP of 16k parameters",
         lambda: nn.Sequential(nn.Flatten(), *mlp(784, 20, 20, 10)),
-        lr=0.004,
-        target=0.84,
+        lr=0.003,
+        target=0.83,
     ),
-    _small("fashion_cnn", "3-layer CNN of 5k parameters", _network(plain_layer, 8, 16, 24), lr=0.01, target=0.82),
+    _small("fashion_cnn", "3-layer CNN of 5k parameters", _network(plain_layer, 8, 16, 24), lr=0.015, target=0.82),
     _small(
         "fashion_batchnorm_cnn",
         "3-layer CNN with BatchNorm of 5k parameters",

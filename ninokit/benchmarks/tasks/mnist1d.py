@@ -149,7 +149,7 @@ MNIST1D_TASKS = (
         batchnorm_layer,
         *(16, 24, 32),
         lr=0.02,
-        target=0.9,
+        target=0.93,
     ),
     _cnn_task(
         "mnist1d_depthwise_cnn",
@@ -157,7 +157,7 @@ MNIST1D_TASKS = (
         depthwise_layer,
         *(24, 32, 48),
         lr=0.02,
-        target=0.8,
+        target=0.74,
     ),
     _cnn_task(
         "mnist1d_resnet",

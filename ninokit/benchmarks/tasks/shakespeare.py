@@ -119,13 +119,13 @@ def _small(name: str, description: str, *, width: int, layers: int, heads: int, 
         lr=lr,
         total_steps=1_000,
         period=100,
-        target=2.4,
+        target=2.25,
     )
 
 
 SHAKESPEARE_GPT2_NARROW = _small(
-    "shakespeare_gpt2_narrow", "2-layer GPT-2 of 18k parameters", width=24, layers=2, heads=2, lr=0.01
+    "shakespeare_gpt2_narrow", "2-layer GPT-2 of 18k parameters", width=24, layers=2, heads=2, lr=0.006
 )
 SHAKESPEARE_GPT2_SHALLOW = _small(
-    "shakespeare_gpt2_shallow", "1-layer GPT-2 of 17k parameters", width=32, layers=1, heads=4, lr=0.01
+    "shakespeare_gpt2_shallow", "1-layer GPT-2 of 17k parameters", width=32, layers=1, heads=4, lr=0.005
 )
