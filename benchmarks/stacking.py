@@ -38,7 +38,8 @@ def main() -> None:
     networks = _NETWORKS[device.type]
     rows = [_row(find_task(name), root, device, networks) for name in _TASKS]
     header = ["task", "one by one", "looped", f"{networks} stacked"]
-    text = f"Steps of a network a second, each process on one thread. {describe_environment(device.type)}\n\n"
+    environment = ", ".join(f"{name} {value}" for name, value in describe_environment(device.type).items())
+    text = f"Steps of a network a second ({environment}):\n\n"
     table = format_table(header, rows)
     print(table)
     target = Path(__file__).parent / "results" / f"stacking-{device.type}.md"

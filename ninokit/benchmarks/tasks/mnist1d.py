@@ -165,6 +165,6 @@ MNIST1D_TASKS = (
         residual_layer,
         *(16, 16, 24, 24),
         lr=0.02,
-        target=0.9,
+        target=0.96,
     ),
 )
