@@ -67,12 +67,13 @@ def complete(entry: Entry) -> Entry:
     if own.is_file() and own.suffix == ".safetensors":
         return entry
     folder = cached_folder(entry)
-    if _intact(folder):
-        return Entry.open(folder)
-    with writing_to_cache(entry.card.name), _locked(entry.weights.sha256):
-        if not _intact(folder):  # no other process has been faster
-            _make(folder, entry, own)
-    return Entry.open(folder)
+    if not _intact(folder):
+        with writing_to_cache(entry.card.name), _locked(entry.weights.sha256):
+            if not _intact(folder):  # no other process has been faster
+                _make(folder, entry, own)
+    # The weights alone are the cache's word: the card may have been corrected since they were fetched.
+    weights = Entry.open(folder).weights
+    return Entry(folder, entry.card.model_copy(update={"weights": weights}), weights)
 
 
 @contextmanager
@@ -119,11 +120,13 @@ def _make(folder: Path, entry: Entry, own: Path) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         _fetch(entry, part)
-        _store(folder, entry, part)
     except OSError:  # a full disk: make room
         part.unlink(missing_ok=True)
         raise
-    part.unlink()
+    try:
+        _store(folder, entry, part)
+    finally:
+        part.unlink()
 
 
 def _store(folder: Path, entry: Entry, file: Path) -> None:

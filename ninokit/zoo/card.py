@@ -28,6 +28,8 @@ __all__ = [
     "TrainingRun",
     "TrainingTask",
     "WeightsFile",
+    "format_card",
+    "parse_card",
     "read_card",
     "write_card",
 ]
@@ -302,20 +304,35 @@ def parse_card(content: object, origin: str) -> Card:
 
 
 def write_card(card: Card, path: Path) -> None:
-    """Write a card as YAML, fields with nothing in them left out.
+    """Write a card as YAML.
 
     Args:
         card: any.
         path: the file; its folder must exist.
 
     Raises:
+        ZooError: see `format_card`.
+    """
+    path.write_text(format_card(card), encoding="utf-8", newline="\n")
+
+
+def format_card(card: Card) -> str:
+    """A card as YAML, fields with nothing in them left out.
+
+    Args:
+        card: any.
+
+    Returns:
+        The content of a ``card.yaml``.
+
+    Raises:
         ZooError: if a text would be read back as another one.
     """
     content = card.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
     if yaml.safe_load(text) != content:  # PyYAML folds the line breaks that are none in ASCII
         raise ZooError(f"card of {card.name}: a text does not survive YAML; leave out its control characters")
-    path.write_text(text, encoding="utf-8", newline="\n")
+    return text
 
 
 def _faults(errors: Iterable[ErrorDetails]) -> str:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from ninokit._optional import require
 from ninokit.errors import ZooError
-from ninokit.zoo.card import CARD_FILE
+from ninokit.zoo.card import CARD_FILE, format_card
 from ninokit.zoo.entry import Entry
 from ninokit.zoo.settings import offline_by
 
@@ -60,7 +60,7 @@ def push_entry(entry: Entry, repository: str) -> str:
     name, revision = _parse(repository)
     library = _library(f"push to {repository}")
     files = {
-        CARD_FILE: entry.folder / CARD_FILE,
+        CARD_FILE: format_card(entry.card).encode("utf-8"),
         entry.weights.file: entry.folder / entry.weights.file,
         "README.md": _readme(entry).encode("utf-8"),
     }

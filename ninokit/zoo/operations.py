@@ -61,7 +61,7 @@ def load(source: str, *, sha256: str | None = None) -> Nowcaster:
     if sha256 is not None and sha256.lower() != entry.weights.sha256:
         raise ZooError(f"{source}: expected weights of sha256 {sha256.lower()}, its card has {entry.weights.sha256}")
     kept = complete(entry)
-    return build(entry.card, kept.folder / kept.weights.file, kept.weights.sha256)
+    return build(kept.card, kept.folder / kept.weights.file, kept.weights.sha256)
 
 
 def download(source: str) -> Path:
@@ -93,10 +93,9 @@ def verify(source: str) -> Path:
         CheckpointError: see `load`.
         DependencyError: see `info`.
     """
-    entry = resolve(source)
-    kept = complete(entry)
+    kept = complete(resolve(source))
     path = kept.folder / kept.weights.file
-    build(entry.card, path, kept.weights.sha256)
+    build(kept.card, path, kept.weights.sha256)
     return path
 
 
