@@ -1,10 +1,10 @@
 """ninokit: train PyTorch networks in fewer steps by nowcasting their weights on the neural graph."""
 
-from ninokit.encoding import Architecture, architectures, encode
-from ninokit.errors import NinokitError
-from ninokit.graph import NeuralGraph
-from ninokit.hookspecs import hookimpl
-from ninokit.training import NowcastEvent, Nowcasting, attach
+import lazy_loader
+
+# The names are those of __init__.pyi, imported at first use: what only looks at the installation, such as
+# `ninokit plugins list`, imports no PyTorch.
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
 
 __all__ = [
     "Architecture",

@@ -9,21 +9,17 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 import ninokit
 from ninokit._optional import require
-from ninokit.benchmarks.compare import compare, find_task
-from ninokit.benchmarks.report import format_summary, installed_version
-from ninokit.configuration import CompareConfig, load_config
+from ninokit._version import installed_version
 from ninokit.errors import ConfigError, NinokitError
-from ninokit.plugins import registry
-from ninokit.pretraining.collect import collect
-from ninokit.pretraining.collect_config import CollectConfig
 from ninokit.zoo import cli as zoo_cli
+
+# What a command needs is imported when it runs: those that only look at the installation shall not wait for PyTorch.
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["main"]
 
@@ -110,12 +106,20 @@ def _add_encode(commands: _Commands) -> None:
 
 
 def _run_compare(options: argparse.Namespace) -> None:
+    from ninokit.benchmarks.compare import compare
+    from ninokit.benchmarks.report import format_summary
+    from ninokit.configuration import CompareConfig, load_config
+
     config = load_config(CompareConfig, options.config, options.settings)
     print(format_summary(compare(config)))
     print(f"Written to {config.out}: results.json, summary.md, curves.png")
 
 
 def _run_collect(options: argparse.Namespace) -> None:
+    from ninokit.configuration import load_config
+    from ninokit.pretraining.collect import collect
+    from ninokit.pretraining.collect_config import CollectConfig
+
     config = load_config(CollectConfig, options.config, options.settings)
     print(collect(config).describe())
     print(f"Trajectories in {config.out}")
@@ -128,6 +132,8 @@ def _run_encode(options: argparse.Namespace) -> None:
 
 
 def _run_tasks(options: argparse.Namespace) -> None:
+    from ninokit.plugins import registry
+
     tasks = registry().tasks().values()
     width = max((len(task.name) for task in tasks), default=0)
     for task in tasks:
@@ -137,7 +143,11 @@ def _run_tasks(options: argparse.Namespace) -> None:
 
 def _network(source: str) -> tuple[nn.Module, Tensor | None]:
     """A network, and what it is called with where that is known."""
+    from torch import nn
+
     if source.startswith(_TASK_PREFIX):
+        from ninokit.benchmarks.compare import find_task
+
         task = find_task(source.removeprefix(_TASK_PREFIX))
         return task.build_model(), task.example_inputs()
     if source.startswith(_TIMM_PREFIX):
@@ -153,6 +163,8 @@ def _network(source: str) -> tuple[nn.Module, Tensor | None]:
 
 def _timm_model(name: str) -> nn.Module:
     """A network of timm without numbers, which takes no memory however large it is."""
+    import torch
+
     timm = require("timm", f"encode {_TIMM_PREFIX}{name}", "timm")
     try:
         with torch.device("meta"):

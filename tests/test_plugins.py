@@ -370,12 +370,20 @@ def run_python(code: str) -> str:
     return finished.stdout.strip()
 
 
+def test_plugins_are_imported_without_pytorch():
+    found = run_python(
+        "import sys, ninokit.plugins; ninokit.plugins.registry()\n"
+        "print('ninokit_timm' in sys.modules, 'ninokit.builtin.tracer' in sys.modules, 'torch' in sys.modules)"
+    )
+    assert found == "True True False"
+
+
 def test_import_is_light():
     """Encoding a network needs none of the optional libraries either."""
     heavy = ["dgl", "timm", "transformers", "torchvision", "matplotlib", "scipy", "pandas", "sklearn", "mnist1d"]
     found = run_python(
         f"import sys, ninokit; first = [m for m in {heavy} if m in sys.modules]\n"
-        "plugins = [m for m in sys.modules if m.startswith(('ninokit_mlp', 'ninokit.nowcasters.builtin'))]\n"
+        "plugins = [m for m in sys.modules if m.startswith(('ninokit_mlp', 'ninokit.builtin'))]\n"
         "import torch; ninokit.encode(torch.nn.Linear(3, 2)).positions\n"
         f"print(first, plugins, [m for m in {heavy} if m in sys.modules])"
     )

@@ -9,12 +9,12 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ninokit._version import installed_version
 from ninokit.benchmarks.metric import Better
 from ninokit.benchmarks.summary import Row, format_table, summarize
 from ninokit.benchmarks.training import NOWCASTING, EvalPoint, RunRecord
@@ -66,14 +66,6 @@ def describe_environment(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu",
         "commit": _commit(),
     }
-
-
-def installed_version() -> str | None:
-    """The version of ninokit's distribution, or None if there is only the source."""
-    try:
-        return version("ninokit")
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -141,7 +141,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _main() -> None:
-    from ninokit.zoo.builtin import ninokit_zoo
+    from ninokit.builtin.zoo import ninokit_zoo
     from ninokit.zoo.entry import Entry
 
     Path(sys.argv[1]).write_text(render_page([Entry.open(folder).card for folder in ninokit_zoo()]), encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ninokit
-from ninokit.benchmarks.builtin import ninokit_tasks
+from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.benchmarks.tasks.convolutional import (
     Residual,
     batchnorm_layer,

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ninokit.benchmarks import ClassificationData
-from ninokit.benchmarks.builtin import ninokit_tasks
+from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.benchmarks.tasks.cifar import load_cifar10
 from ninokit.benchmarks.tasks.images import without_validation
 from ninokit.errors import DatasetError, DependencyError
@@ -50,7 +50,7 @@ def test_names():
 
 def test_importing_the_tasks_imports_no_optional_package():
     optional = "{'matplotlib', 'mnist1d', 'sklearn', 'tokenizers', 'torchvision', 'transformers'}"
-    code = f"import sys, ninokit.benchmarks.builtin; print({optional} & set(sys.modules))"
+    code = f"import sys; from ninokit.builtin import tasks; tasks.ninokit_tasks(); print({optional} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ninokit.benchmarks.builtin import ninokit_tasks
+from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.pretraining.network_stack import LOOPED, STACKED, NetworkStack
 
 pytest.importorskip("transformers")

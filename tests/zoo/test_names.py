@@ -14,7 +14,7 @@ import ninokit
 from ninokit import nowcasters, zoo
 from ninokit.errors import CheckpointError, ZooError
 from ninokit.nowcasters.published import PublishedNino
-from ninokit.zoo.builtin import ninokit_zoo
+from ninokit.builtin.zoo import ninokit_zoo
 from ninokit.zoo.card import read_card
 from ninokit.zoo.names import find
 

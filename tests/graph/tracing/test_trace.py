@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import ninokit
+from ninokit.builtin import tracer
 from ninokit.encoding import Architecture, architectures
 from ninokit.errors import ArchitectureError, UnsupportedModelError
 from ninokit.graph import NeuralGraph, trace
@@ -518,11 +519,11 @@ def test_wrapped_networks(compiled):
 def test_the_tracer_is_asked_last(monkeypatch):
     assert list(architectures())[-1] == "traced"
     registry = Registry(strict=True)
-    for plugin, name in ((ninokit.graph.tracing.plugin, "tracer"), (Stranger("later"), "stranger")):
+    for plugin, name in ((tracer, "tracer"), (Stranger("later"), "stranger")):
         registry.register(plugin, name)
     assert list(registry.architectures()) == ["later", "traced"]
     registry = Registry(strict=True)
-    for plugin, name in ((Stranger("earlier"), "stranger"), (ninokit.graph.tracing.plugin, "tracer")):
+    for plugin, name in ((Stranger("earlier"), "stranger"), (tracer, "tracer")):
         registry.register(plugin, name)
     assert list(registry.architectures()) == ["earlier", "traced"]
 

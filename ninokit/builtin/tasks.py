@@ -1,17 +1,23 @@
-"""The benchmark tasks that ship with ninokit, registered through the same hook as a plugin's."""
+"""The benchmark tasks that ship with ninokit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ninokit.benchmarks.task import Task
-from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist, mnist1d, shakespeare, wikitext
 from ninokit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ninokit.benchmarks.task import Task
+
+__all__ = ["ninokit_tasks"]
 
 
 @hookimpl
 def ninokit_tasks() -> Sequence[Task]:
     """The embedded tasks, which need no files, and those that do; those to judge by come last."""
+    from ninokit.benchmarks.tasks import cifar, digits, fashion, mnist, mnist1d, shakespeare, wikitext
+
     embedded = [mnist1d.MNIST1D_MLP, mnist1d.MNIST1D_CNN, *mnist1d.MNIST1D_TASKS, digits.DIGITS_MLP]
     images = [*digits.DIGITS_TASKS, *fashion.FASHION_TASKS, fashion.FM16]
     text = [

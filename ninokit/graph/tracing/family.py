@@ -1,8 +1,7 @@
-"""The tracer as an architecture that takes any network, asked after all others."""
+"""The tracer as an architecture family that takes any network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,15 +11,8 @@ from ninokit.encoding import Architecture
 from ninokit.errors import UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tracing.trace import trace
-from ninokit.hookspecs import hookimpl
 
-__all__ = ["ninokit_architectures"]
-
-
-@hookimpl(trylast=True)
-def ninokit_architectures() -> Sequence[Architecture]:
-    """Register the family ``traced``."""
-    return [Architecture("traced", "any network that runs on example inputs", lambda _: True, _encode, _examples)]
+__all__ = ["TRACED"]
 
 
 def _encode(model: nn.Module, example_inputs: Any) -> NeuralGraph:
@@ -36,3 +28,6 @@ def _examples() -> list[tuple[nn.Module, Any]]:
         (nn.Sequential(convolutional, nn.Flatten(), nn.Linear(8 * 16, 3)), torch.randn(2, 3, 8, 8)),
         (nn.Sequential(attention, nn.Linear(8, 3)), torch.randn(2, 5, 8)),
     ]
+
+
+TRACED = Architecture("traced", "any network that runs on example inputs", lambda _: True, _encode, _examples)
