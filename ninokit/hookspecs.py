@@ -2,6 +2,9 @@
 
 A plugin is a module (or object) with functions of these names, marked with ``ninokit.hookimpl`` and announced by
 an entry point of the group ``ninokit``. The built-in architectures, nowcasters and tasks use the same door.
+
+Importing the module must be cheap: what a hook offers, and PyTorch, is imported inside the hook. The module may say
+``ninokit_api = 1``, the `API_VERSION` that it was written for; a plugin of another version is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from ninokit.training.events import NowcastEvent
 
 PROJECT = "ninokit"
+
+# Raised when a hook, or what it is given or returns, changes so that a plugin written before may break.
+API_VERSION = 1
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -21,7 +21,8 @@ from ninokit.benchmarks.tasks.digits import DIGITS_MLP
 from ninokit.encoding import Architecture
 from ninokit.errors import PluginError
 from ninokit.nowcasters import LineFit
-from ninokit.plugins import Registry
+from ninokit.plugins import Registry, Status
+from ninokit.plugins.discovery import LOAD, STRICT
 from ninokit.training.events import NowcastEvent
 
 EVENT = NowcastEvent(step=10, horizon=3, accepted=True, reason="", seconds=0.1)
@@ -44,11 +45,11 @@ class Entry:
     """An entry point of a distribution that is not installed."""
 
     def __init__(self, name: str, content: object, distribution: str | None = "stranger", version: str = "1.2") -> None:
-        self.name, self.content = name, content
+        self.name, self.content, self.value = name, content, f"{name}_module"
         self.dist = distribution and SimpleNamespace(name=distribution, version=version)
 
     def load(self) -> object:
-        if isinstance(self.content, Exception):
+        if isinstance(self.content, BaseException):
             raise self.content
         return self.content
 
@@ -56,8 +57,8 @@ class Entry:
 @pytest.fixture
 def discover(monkeypatch, caplog):
     """Discover a registry from these entry points alone."""
-    monkeypatch.delenv(plugins.STRICT, raising=False)
-    monkeypatch.delenv(plugins.LOAD, raising=False)
+    monkeypatch.delenv(STRICT, raising=False)
+    monkeypatch.delenv(LOAD, raising=False)
     caplog.set_level(logging.WARNING, logger="ninokit")
 
     def run(*entries: object) -> Registry:
@@ -114,7 +115,7 @@ def test_third_party_may_replace_a_built_in_name(discover, caplog):
     assert found.architectures()["mlp"].description == "family mlp"
     version = metadata.version("ninokit")
     assert caplog.messages == [
-        f"left out: ninokit_architectures of ninokit {version}: 'mlp' is offered by stranger 3.1 already, which is kept"
+        f"left out: ninokit_architectures of ninokit {version}: 'mlp' is offered already by stranger 3.1, which is kept"
     ]
 
 
@@ -140,6 +141,26 @@ def unknown_argument(model: object) -> list[Architecture]:
     return []
 
 
+class Panic(BaseException):
+    """As an extension in Rust raises it."""
+
+
+class SpeechlessError(Exception):
+    """An error that can't be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+HOOKS = [
+    "ninokit_architectures",
+    "ninokit_nowcasters",
+    "ninokit_on_nowcast",
+    "ninokit_tasks",
+    "ninokit_tracer_rules",
+    "ninokit_zoo",
+]
+
 FAULTS = {
     "import": (
         ModuleNotFoundError("No module named 'flax'"),
@@ -152,15 +173,43 @@ FAULTS = {
     "signature": (
         plugin(ninokit_architectures=unknown_argument),
         re.compile(
-            r"plugin 'theirs' of stranger 1\.2: PluginValidationError: .*ninokit_architectures.*\{'model'\}.*",
+            r"plugin 'theirs' of stranger 1\.2: pluggy.*PluginValidationError: .*ninokit_architectures.*\{'model'\}.*",
             re.DOTALL,
         ),
     ),
     "unknown hook": (
         plugin(ninokit_architecture=fails),
-        re.compile(
-            r"plugin 'theirs' of stranger 1\.2: PluginValidationError: unknown hook 'ninokit_architecture'.*", re.DOTALL
-        ),
+        "plugin 'theirs' of stranger 1.2: there is no hook 'ninokit_architecture'; did you mean "
+        "'ninokit_architectures'?",
+    ),
+    "no decorator": (
+        SimpleNamespace(ninokit_architectures=lambda: []),
+        "plugin 'theirs' of stranger 1.2: ninokit_architectures lacks the decorator @ninokit.hookimpl; add it, "
+        "or rename the function",
+    ),
+    "no hook": (
+        SimpleNamespace(encode=lambda: []),
+        f"plugin 'theirs' of stranger 1.2: it implements no hook; there are {HOOKS}",
+    ),
+    "API of tomorrow": (
+        SimpleNamespace(ninokit_api=2, **vars(offering("theirs"))),
+        "plugin 'theirs' of stranger 1.2: it was written for version 2 of the plugin API (ninokit_api), this ninokit "
+        "has version 1; install a newer ninokit",
+    ),
+    "API of yesterday": (
+        SimpleNamespace(ninokit_api=0, ninokit_architecture=ninokit.hookimpl(fails)),
+        "plugin 'theirs' of stranger 1.2: it was written for version 0 of the plugin API (ninokit_api), this ninokit "
+        "has version 1; install a newer version of the plugin",
+    ),
+    "exit": (SystemExit(3), "plugin 'theirs' of stranger 1.2: SystemExit: 3"),
+    "panic": (Panic("in Rust"), re.compile(r"plugin 'theirs' of stranger 1\.2: \S*Panic: in Rust")),
+    "words fail": (
+        SpeechlessError(),
+        re.compile(r"plugin 'theirs' of stranger 1\.2: \S*Speech.*: <.*str\(\) failed>"),
+    ),
+    "syntax": (
+        SyntaxError("invalid syntax", ("theirs.py", 3, 5, "def :\n")),
+        re.compile(r"plugin 'theirs' of stranger 1\.2: File \"theirs\.py\", line 3\n.*invalid syntax", re.DOTALL),
     ),
 }
 
@@ -180,6 +229,86 @@ def test_broken_plugin_is_left_out_with_one_warning(discover, caplog, name):
     assert caplog.records[0].levelno == logging.WARNING
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), Panic("in Rust"), ValueError("out of order")])
+def test_hook_that_breaks_out_is_left_out(discover, caplog, error):
+    def breaks_out() -> None:
+        raise error
+
+    sound = {"ninokit_tasks": lambda: [DIGITS_MLP]}
+    found = discover(
+        Entry("theirs", plugin(ninokit_architectures=breaks_out, **sound)), Entry("good", offering("good"))
+    )
+    assert list(found.architectures()) == ["good"]
+    assert list(found.tasks()) == ["digits_mlp"]
+    (message,) = caplog.messages
+    assert message.startswith("left out: ninokit_architectures of stranger 1.2: ")
+    assert message.endswith(f"{type(error).__name__}: {error}")
+
+
+def test_the_user_may_interrupt_a_plugin(discover):
+    with pytest.raises(KeyboardInterrupt):
+        discover(Entry("theirs", KeyboardInterrupt()))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    found = discover(Entry("theirs", plugin(ninokit_architectures=interrupted)))
+    with pytest.raises(KeyboardInterrupt):
+        found.architectures()
+
+
+def test_plugin_of_this_api_is_loaded(discover, caplog):
+    found = discover(Entry("theirs", SimpleNamespace(ninokit_api=1, **vars(offering("theirs")))))
+    assert list(found.architectures()) == ["theirs"]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_names_are_strings(discover, caplog, name):
+    found = discover(Entry("theirs", plugin(ninokit_nowcasters=lambda: {name: LineFit})))
+    assert found.nowcasters() == {}
+    assert caplog.messages == [
+        "left out: ninokit_nowcasters of stranger 1.2: expected names that are strings and not empty, got " + repr(name)
+    ]
+
+
+def test_what_became_of_each_plugin(discover, monkeypatch):
+    monkeypatch.setenv("NINOKIT_LOAD_PLUGINS", "sound,clash,late,gone")
+    found = discover(
+        Entry("sound", offering("first", "second")),
+        Entry("clash", plugin(ninokit_architectures=offering("first").ninokit_architectures, ninokit_tasks=fails)),
+        Entry("late", ImportError("no module"), "tardy", "0.1"),
+        Entry("gone", SimpleNamespace(ninokit_api=7), "newer", "9"),
+        Entry("other", ImportError("not imported")),
+    )
+    records = {plugin.name: plugin for plugin in found.plugins()}
+    assert list(records) == ["sound", "other", "late", "gone", "clash"]
+    assert [plugin.status for plugin in records.values()] == [
+        *(Status.LOADED, Status.NOT_CHOSEN, Status.LEFT_OUT, Status.LEFT_OUT, Status.LOADED)
+    ]
+    assert records["sound"].hooks == ["ninokit_architectures"]
+    assert sorted(records["clash"].hooks) == ["ninokit_architectures", "ninokit_tasks"]
+    assert all(plugin.offers == {} for plugin in records.values())
+    found.architectures()
+    found.tasks()
+    assert records["sound"].offers == {"ninokit_architectures": ["first", "second"]}
+    assert records["clash"].offers == {"ninokit_architectures": [], "ninokit_tasks": []}
+    assert records["clash"].faults == [
+        "ninokit_architectures: 'first' is offered already by stranger 1.2, which is kept",
+        "ninokit_tasks: ValueError: out of order",
+    ]
+    assert records["late"].faults == ["ImportError: no module"]
+    assert records["gone"].faults[0].startswith("it was written for version 7")
+    assert records["other"].faults == []
+    late = records["late"]
+    assert (late.distribution, late.version, late.entry_point, late.file) == ("tardy", "0.1", "late_module", "")
+
+
+def test_where_the_code_of_a_plugin_lies(discover):
+    files = {plugin.name: plugin.file for plugin in discover(*installed()).plugins()}
+    assert files["tracer"] == ninokit.builtin.tracer.__file__
+
+
 @pytest.mark.parametrize("broken", [{"ninokit_architecture": fails}, {"ninokit_tasks": unknown_argument}])
 def test_half_broken_plugin_is_left_out_as_a_whole(discover, caplog, broken):
     sound = {"ninokit_architectures": lambda: [family("theirs")], "ninokit_on_nowcast": fails}
@@ -188,6 +317,12 @@ def test_half_broken_plugin_is_left_out_as_a_whole(discover, caplog, broken):
     assert found.tasks() == {}
     found.notify(EVENT)
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_which_of_two_entry_points_is_kept_does_not_depend_on_the_order_of_installation(discover, order):
+    entries = [Entry("same", offering("one"), "one"), Entry("same", offering("two"), "two")]
+    assert list(discover(*entries[::order]).architectures()) == ["one"]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -203,7 +338,7 @@ def test_strict_registry_raises(discover, monkeypatch, name):
 def test_strict_registry_raises_for_a_name_of_two(discover, monkeypatch):
     monkeypatch.setenv("NINOKIT_STRICT_PLUGINS", "1")
     found = discover(Entry("a", offering("same"), "first"), Entry("b", offering("same"), "second"))
-    message = "ninokit_architectures of first 1.2: 'same' is offered by second 1.2 already, which is kept"
+    message = "ninokit_architectures of first 1.2: 'same' is offered already by second 1.2, which is kept"
     with pytest.raises(PluginError, match=f"^{re.escape(message)}$"):
         found.architectures()
 
@@ -222,7 +357,7 @@ def test_two_nowcasters_of_one_name(discover, caplog):
     )
     assert found.nowcasters() == {"same": second, "own": first}
     assert caplog.messages == [
-        "left out: ninokit_nowcasters of one 1.2: 'same' is offered by two 1.2 already, which is kept"
+        "left out: ninokit_nowcasters of one 1.2: 'same' is offered already by two 1.2, which is kept"
     ]
 
 
@@ -234,7 +369,7 @@ def test_two_tasks_of_one_name(discover, caplog):
     )
     assert found.tasks()["same"] is second
     assert caplog.messages == [
-        "left out: ninokit_tasks of one 1.2: 'same' is offered by two 1.2 already, which is kept"
+        "left out: ninokit_tasks of one 1.2: 'same' is offered already by two 1.2, which is kept"
     ]
 
 
@@ -303,7 +438,7 @@ def test_registering_by_hand():
     found.register(offering("first"), "one")
     found.register(offering("second"), "two")
     assert list(found.architectures()) == ["second", "first"]
-    message = "^plugin 'one' of registered by hand: it, or another of its name, is registered already$"
+    message = "^plugin 'one', registered by hand: it, or another of its name, is registered already$"
     with pytest.raises(PluginError, match=message):
         found.register(offering("third"), "one")
     assert list(found.architectures()) == ["second", "first"]
@@ -340,6 +475,37 @@ def test_failing_observer_stops_neither_training_nor_the_others(discover, caplog
     found.notify(EVENT)
     assert seen == [EVENT]
     assert caplog.messages == ["left out: ninokit_on_nowcast of two 0.9: RuntimeError: dashboard is down"]
+
+
+def test_observer_that_always_fails_is_warned_of_once_and_told_again(discover, caplog):
+    told = []
+
+    def broken(event: NowcastEvent) -> None:
+        told.append(event.step)
+        raise RuntimeError(f"dashboard is down at step {event.step}")
+
+    found = discover(Entry("theirs", plugin(ninokit_on_nowcast=broken)))
+    for step in (1, 2, 3):
+        found.notify(replace(EVENT, step=step))
+    assert told == [1, 2, 3]
+    assert caplog.messages == [
+        "left out: ninokit_on_nowcast of stranger 1.2: RuntimeError: dashboard is down at step 1"
+    ]
+
+
+def test_distribution_whose_metadata_are_damaged(discover, caplog):
+    class Damaged:
+        @property
+        def name(self) -> str:
+            raise KeyError("Name")
+
+    entry = Entry("odd", ImportError("gone"))
+    entry.dist = Damaged()
+    discover(entry, Entry("nameless", ImportError("gone"), "", ""), Entry("good", offering("good")))
+    assert sorted(caplog.messages) == [
+        "left out: plugin 'nameless' of unknown ?: ImportError: gone",
+        "left out: plugin 'odd' of unknown ?: ImportError: gone",
+    ]
 
 
 def test_one_registry_a_process():

@@ -520,7 +520,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
     def use(*rules: Any, strict: bool = False) -> Registry:
         registry = Registry(strict=strict)
         for number, offer in enumerate(rules):
-            registry.register(Plugin(offer), f"plugin{number}", f"library{number} 1.0")
+            registry.register(Plugin(offer), f"plugin{number}")
         monkeypatch.setattr("ninokit.plugins.registry", lambda: registry)
         return registry
 
@@ -583,8 +583,8 @@ WRONG = [
 @pytest.mark.parametrize(("rules", "shown"), WRONG, ids=["no function", "no namespace", "no name"])
 def test_wrong_rules_are_refused(offered, caplog, rules, shown):
     message = (
-        f"ninokit_tracer_rules of library0 1.0: PluginError: expected functions by names of operators, such as "
-        f"'aten.relu', got {shown}"
+        f"ninokit_tracer_rules of plugin 'plugin0', registered by hand: expected functions by names of operators, such "
+        f"as 'aten.relu', got {shown}"
     )
     assert offered(rules).tracer_rules() == {}
     assert caplog.messages == [f"left out: {message}"]
@@ -597,5 +597,6 @@ def test_two_rules_for_one_operator(offered, caplog):
     found = offered({"aten.tanh": len, "own.first": len}, {"aten.tanh": min}).tracer_rules()
     assert found == {"aten.tanh": min, "own.first": len}
     assert caplog.messages == [
-        "left out: ninokit_tracer_rules of library0 1.0: 'aten.tanh' is offered by library1 1.0 already, which is kept"
+        "left out: ninokit_tracer_rules of plugin 'plugin0', registered by hand: 'aten.tanh' is offered already by "
+        "plugin 'plugin1', registered by hand, which is kept"
     ]
