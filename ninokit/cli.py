@@ -15,6 +15,7 @@ import ninokit
 from ninokit._optional import require
 from ninokit._version import installed_version
 from ninokit.errors import ConfigError, NinokitError
+from ninokit.plugins.commands import add_plugins
 from ninokit.zoo import cli as zoo_cli
 
 # What a command needs is imported when it runs: those that only look at the installation shall not wait for PyTorch.
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes them from the process.
 
     Returns:
-        The exit code: 0, or 2 if ninokit refused, with the reason on the standard error stream.
+        The exit code: 0, 1 if a check failed, or 2 if ninokit refused, with the reason on the standard error stream.
 
     Example:
         >>> main(["encode", "task:digits_mlp"])  # doctest: +SKIP
@@ -47,11 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s",
     )
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except NinokitError as error:
         print(f"ninokit: {error}", file=sys.stderr)
         return _FAILURE
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
     zoo_cli.add_commands(commands.add_parser("zoo", help="pretrained nowcasters: list, fetch, check, share"))
+    add_plugins(commands)
     return parser
 
 

@@ -7,13 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from strangers import Entry, family, offering, plugin
 
 import ninokit
 from ninokit import plugins
@@ -26,32 +25,6 @@ from ninokit.plugins.discovery import LOAD, STRICT
 from ninokit.training.events import NowcastEvent
 
 EVENT = NowcastEvent(step=10, horizon=3, accepted=True, reason="", seconds=0.1)
-
-
-def family(name: str) -> Architecture:
-    return Architecture(name, f"family {name}", lambda _: False, lambda model, example_inputs: None)
-
-
-def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
-    return SimpleNamespace(**{name: ninokit.hookimpl(function) for name, function in hooks.items()})
-
-
-def offering(*names: str) -> SimpleNamespace:
-    offered = [family(name) for name in names]
-    return plugin(ninokit_architectures=lambda: offered)
-
-
-class Entry:
-    """An entry point of a distribution that is not installed."""
-
-    def __init__(self, name: str, content: object, distribution: str | None = "stranger", version: str = "1.2") -> None:
-        self.name, self.content, self.value = name, content, f"{name}_module"
-        self.dist = distribution and SimpleNamespace(name=distribution, version=version)
-
-    def load(self) -> object:
-        if isinstance(self.content, BaseException):
-            raise self.content
-        return self.content
 
 
 @pytest.fixture

@@ -124,6 +124,11 @@ class Registry:
         """The tracer's rules that plugins add, by the name of the operator."""
         return self._offers("ninokit_tracer_rules", lambda rules: [(n, _rule(n, r)) for n, r in rules.items()])
 
+    def collect(self) -> None:
+        """Ask all plugins for all that they offer, so that their records have the names."""
+        for offers in (self.architectures, self.nowcasters, self.tasks, self.tracer_rules):
+            offers()
+
     def notify(self, event: NowcastEvent) -> None:
         """Tell the observers of a nowcast; one that fails does not stop the training, and is told of the next again.
 
@@ -137,10 +142,10 @@ class Registry:
     def _offers(self, hook: str, named: Callable[[Any], list[tuple[str, T]]]) -> dict[str, T]:
         """What a hook's implementations return; asked once, so that offers keep their identity."""
         if hook not in self._collected:
-            self._collected[hook] = self._collect(hook, named)
+            self._collected[hook] = self._ask(hook, named)
         return dict(self._collected[hook])
 
-    def _collect(self, hook: str, named: Callable[[Any], list[tuple[str, T]]]) -> dict[str, T]:
+    def _ask(self, hook: str, named: Callable[[Any], list[tuple[str, T]]]) -> dict[str, T]:
         found: dict[str, T] = {}
         owners: dict[str, Plugin] = {}
         for implementation in self._implementations(hook):

@@ -35,9 +35,7 @@ def check_contract(plugin: object, manager: pluggy.PluginManager) -> None:
             _check_hook(options.get("specname") or name, known)
             found = True
         elif name.startswith(f"{PROJECT}_") and inspect.isroutine(getattr(plugin, name)):
-            raise PluginError(
-                f"{name} lacks the decorator @ninokit.hookimpl; add it, or rename the function"
-            )
+            raise PluginError(f"{name} lacks the decorator @ninokit.hookimpl; add it, or rename the function")
     if not found:
         raise PluginError(f"it implements no hook; there are {sorted(known)}")
 

@@ -1,0 +1,47 @@
+"""The commands ``ninokit plugins …``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+
+from ninokit.plugins._registry import Registry
+from ninokit.plugins.listing import format_json, format_table
+
+__all__ = ["add_plugins"]
+
+Commands = argparse._SubParsersAction
+
+
+def add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add ``plugins`` to the command line.
+
+    Args:
+        commands: those of the command line.
+    """
+    command = commands.add_parser("plugins", help="list, check and write plugins")
+    plugins = command.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_list(plugins)
+
+
+def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "list",
+        help="list the installed plugins",
+        description="List the installed plugins, those first that are asked first, with the hooks that they implement, "
+        "and what became of them. The plugins' modules are imported, but no hook is called.",
+    )
+    command.add_argument("--names", action="store_true", help="call the hooks too, which takes PyTorch: list the names")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_run_list)
+
+
+def _run_list(options: argparse.Namespace) -> None:
+    # Faults are what one wants to see here, so none is an error; and what a plugin prints is no part of the listing.
+    with contextlib.redirect_stdout(sys.stderr):
+        registry = Registry.discover(strict=False)
+        if options.names:
+            registry.collect()
+    plugins = registry.plugins()
+    print(format_json(plugins) if options.json else format_table(plugins))
