@@ -23,6 +23,7 @@ def add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("plugins", help="list, check and write plugins")
     plugins = command.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_list(plugins)
+    _add_check(plugins)
 
 
 def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -45,3 +46,23 @@ def _run_list(options: argparse.Namespace) -> None:
             registry.collect()
     plugins = registry.plugins()
     print(format_json(plugins) if options.json else format_table(plugins))
+
+
+def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "check",
+        help="check all that a plugin promises",
+        description="Check a plugin on its own examples: import, API version, registration; architectures (proof of "
+        "the graph, round trip, DGL view, errors), tracer rules, nowcasters, tasks, observers. Exit status 1 on a "
+        "failure.",
+    )
+    command.add_argument("name", metavar="NAME", help="of the plugin, as `ninokit plugins list` shows it")
+    command.set_defaults(run=_run_check)
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    from ninokit.testing import check_plugin
+
+    report = check_plugin(options.name)
+    print(report)
+    return 0 if report.passed else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,14 +16,16 @@ from ninokit.testing.check import check_encoding
 from ninokit.testing.reports import EncodingReport
 from ninokit.testing.round_trips import check_round_trip
 
-__all__ = ["conformance_checks"]
+__all__ = ["MIN_SHARE", "check_dgl_view", "conformance_checks", "encode_example", "prove_example"]
+
+MIN_SHARE = 0.5  # of the scalar parameters, that permutations must move
 
 
 def conformance_checks(
     architecture: Architecture | str,
     examples: Iterable[tuple[nn.Module, Any]] | None = None,
     *,
-    min_share: float = 0.5,
+    min_share: float = MIN_SHARE,
 ) -> list[EncodingReport]:
     """Check an architecture on small examples; one call is a plugin's test.
 
@@ -53,7 +56,10 @@ def conformance_checks(
     reports = []
     for number, (model, inputs) in enumerate(examples):
         try:
-            reports.append(_check(family, model, inputs, min_share))
+            graph = encode_example(family, model, inputs)
+            reports.append(prove_example(graph, model, inputs, min_share))
+            with contextlib.suppress(DependencyError):
+                check_dgl_view(graph, model)
         except EncodingError as error:
             raise EncodingError(f"example {number} of {family.name!r}: {error}", error.culprits) from error
     if not reports:
@@ -68,7 +74,20 @@ def _find(name: str) -> Architecture:
     return known[name]
 
 
-def _check(family: Architecture, model: nn.Module, inputs: Any, min_share: float) -> EncodingReport:
+def encode_example(family: Architecture, model: nn.Module, inputs: Any) -> NeuralGraph:
+    """Encode an example, and check that it matches, and is encoded twice alike without being changed.
+
+    Args:
+        family: the architecture.
+        model: of the family.
+        inputs: what the model is called with.
+
+    Returns:
+        The model's graph.
+
+    Raises:
+        EncodingError: saying what is wrong.
+    """
     name = type(model).__name__
     if not family.matches(model):
         raise EncodingError(f"{name} does not match")
@@ -80,9 +99,26 @@ def _check(family: Architecture, model: nn.Module, inputs: Any, min_share: float
         raise EncodingError(f"encoding changes {name}: {', '.join(changed) or 'its mode or its tensors'}")
     if family.encode(model, inputs) != graph:
         raise EncodingError(f"{name} encoded twice has two graphs")
+    return graph
+
+
+def prove_example(graph: NeuralGraph, model: nn.Module, inputs: Any, min_share: float) -> EncodingReport:
+    """Prove the graph of an example, and check that its numbers survive the way to the edges and back.
+
+    Args:
+        graph: of the model.
+        model: the example.
+        inputs: what the model is called with.
+        min_share: share of its scalar parameters, 0 to 1, that permutations must move.
+
+    Returns:
+        What the proof says.
+
+    Raises:
+        EncodingError: saying what is wrong.
+    """
     report = check_encoding(model, inputs, graph, min_share=min_share)
     check_round_trip(graph)
-    _check_dgl_view(graph, model)
     return report
 
 
@@ -90,12 +126,19 @@ def _snapshot(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
 
 
-def _check_dgl_view(graph: NeuralGraph, model: nn.Module) -> None:
+def check_dgl_view(graph: NeuralGraph, model: nn.Module) -> None:
+    """Check that the DGL view of a graph is complete.
+
+    Args:
+        graph: of the model.
+        model: whose numbers are on the edges.
+
+    Raises:
+        EncodingError: if a node or an edge is missing, or there is one too many.
+        DependencyError: if DGL is not installed.
+    """
     states = {name: parameter.detach()[None] for name, parameter in model.named_parameters()}
-    try:
-        view = graph.to_dgl(states)
-    except DependencyError:
-        return
+    view = graph.to_dgl(states)
     edges = graph.num_edges + graph.num_nodes  # a self-loop a node
     if (view.num_nodes(), view.num_edges()) != (graph.num_nodes, edges):
         raise EncodingError(
