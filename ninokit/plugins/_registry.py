@@ -126,7 +126,7 @@ class Registry:
 
     def collect(self) -> None:
         """Ask all plugins for all that they offer, so that their records have the names."""
-        for offers in (self.architectures, self.nowcasters, self.tasks, self.tracer_rules):
+        for offers in (self.architectures, self.nowcasters, self.zoo, self.tasks, self.tracer_rules):
             offers()
 
     def notify(self, event: NowcastEvent) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from pathlib import Path
 
 from ninokit.plugins._registry import Registry
 from ninokit.plugins.listing import format_json, format_table
+from ninokit.plugins.project import write_project
 
 __all__ = ["add_plugins"]
 
@@ -24,6 +26,7 @@ def add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
     plugins = command.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_list(plugins)
     _add_check(plugins)
+    _add_new(plugins)
 
 
 def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -66,3 +69,20 @@ def _run_check(options: argparse.Namespace) -> int:
     report = check_plugin(options.name)
     print(report)
     return 0 if report.passed else 1
+
+
+def _add_new(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "new",
+        help="write a plugin project",
+        description="Write a plugin project that works: a network, its encoder, and tests that pass once it is "
+        "installed.",
+    )
+    command.add_argument("name", metavar="NAME", help="of the plugin, such as siren")
+    command.add_argument("--path", type=Path, metavar="FOLDER", help="to make; left out, ninokit-NAME")
+    command.set_defaults(run=_run_new)
+
+
+def _run_new(options: argparse.Namespace) -> None:
+    folder = write_project(options.name, options.path)
+    print(f"Written to {folder}. Install it and run its tests: pip install --editable {folder} && pytest {folder}")

@@ -112,3 +112,13 @@ def test_the_examples_own_tests_pass(python, tmp_path):
         source = EXAMPLE / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path)
     assert " passed" in run([python, "-m", "pytest", "-q"], tmp_path).splitlines()[-1]
+
+
+def test_the_tests_of_a_new_plugin_pass(python, wheels, tmp_path):
+    run([python.with_name("ninokit"), "plugins", "new", "gated-net", "--path", "new"], tmp_path)
+    wheel = build_wheel(tmp_path / "new", tmp_path)
+    fresh = make_environment(tmp_path / "environment", [wheels[0], wheel])
+    assert "4 passed" in run([fresh, "-m", "pytest", "-q", "-W", "error"], tmp_path / "new").splitlines()[-1]
+    report = run([fresh.with_name("ninokit"), "plugins", "check", "gated-net"], tmp_path)
+    assert "passed   architecture gated-net: proof of example 0 " in report
+    assert " passed, 0 failed, " in report.splitlines()[-1]
