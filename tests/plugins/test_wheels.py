@@ -101,6 +101,7 @@ def test_the_example_is_listed_first(python, tmp_path):
         "ninokit_nowcasters": ["holt"],
         "ninokit_tasks": ["siren_petals"],
         "ninokit_tracer_rules": ["ninokit_siren.sine"],
+        "ninokit_zoo": ["holt_siren.petals"],
     }
     assert all(
         entry["status"] == "loaded" and not entry["faults"] for entry in listed if entry["distribution"] == "ninokit"

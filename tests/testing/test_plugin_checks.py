@@ -9,11 +9,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 from ninokit.cli import main
 from ninokit.errors import PluginError
+from ninokit.nowcasters import Wnn
 from ninokit.plugins.discovery import LOAD
 from ninokit.testing import check_plugin
+from ninokit.zoo import Card, TrainingRun, TrainingTask, write_entry
 
 SOUND = """
 import ninokit
@@ -263,6 +266,33 @@ def test_weights_to_learn_may_need_arguments(install):
         "nowcaster still: forecast",
         "nowcaster still: errors",
     }
+
+
+def test_entries_of_the_zoo(install, tmp_path):
+    torch.manual_seed(0)
+    card = Card(
+        name="wnn_h4.theirs",
+        description="a small one",
+        family="wnn",
+        arguments={"hidden": 4, "context": 3, "max_horizon": 5},
+        context=3,
+        period=10,
+        max_horizon=5,
+        positions=None,
+        licence="MIT",
+        trained_on=[TrainingTask(task="halves")],
+        training=TrainingRun(),
+    )
+    folder = tmp_path / "entry"
+    write_entry(folder, Wnn(hidden=4, context=3, max_horizon=5), card)
+    install(f"import ninokit\n@ninokit.hookimpl\ndef ninokit_zoo():\n    return [{str(folder)!r}]\n")
+    *_, finding = check_plugin("theirs").findings
+    assert (finding.title, finding.outcome.value) == ("zoo entry wnn_h4.theirs: forecast", "passed")
+    assert finding.detail == "context 3, horizons 1 and 5, in float32, float64 and bfloat16"
+    (folder / "weights.safetensors").write_bytes(b"tampered")
+    *_, finding = check_plugin("theirs").findings
+    assert (finding.title, finding.outcome.value) == ("zoo entry wnn_h4.theirs: forecast", "FAILED")
+    assert "sha256" in finding.detail
 
 
 def test_interruption_passes(install):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ninokit.errors import PluginError
 from ninokit.plugins import Plugin, Registry, Status
 from ninokit.testing.plugins.architectures import architecture_checks
+from ninokit.testing.plugins.entries import entry_checks
 from ninokit.testing.plugins.findings import Check, PluginReport, run_check
 from ninokit.testing.plugins.nowcasters import nowcaster_checks
 from ninokit.testing.plugins.observers import observer_checks
@@ -25,8 +26,8 @@ def check_plugin(name: str) -> PluginReport:
 
     That it is imported without PyTorch, its API version, and that everything it registers is accepted; then each kind:
     architectures on their examples (`ninokit.testing.conformance_checks`, and what they say to models that they can't
-    encode), nowcasters on a small network, tasks by a step of training, rules of the tracer, and observers, which are
-    told of a nowcast.
+    encode), rules of the tracer, nowcasters and entries of the zoo on a small network, tasks by a step of training, and
+    observers, which are told of a nowcast.
 
     Args:
         name: of its entry point.
@@ -70,6 +71,8 @@ def _checks(plugin: Plugin, registry: Registry) -> Iterator[Check]:
         yield from rule_checks(name)
     for name in plugin.offers.get("ninokit_nowcasters", ()):
         yield from nowcaster_checks(name, registry.nowcasters()[name])
+    for name in plugin.offers.get("ninokit_zoo", ()):
+        yield from entry_checks(registry.zoo()[name])
     for name in plugin.offers.get("ninokit_tasks", ()):
         yield from task_checks(registry.tasks()[name])
     if "ninokit_on_nowcast" in plugin.hooks:

@@ -16,7 +16,7 @@ from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import Nowcaster, forecast_dtype
 from ninokit.testing.plugins.findings import Check, CheckError, NotApplicableError
 
-__all__ = ["nowcaster_checks"]
+__all__ = ["check_forecasts", "nowcaster_checks"]
 
 
 def nowcaster_checks(name: str, family: type[Nowcaster]) -> Iterator[Check]:
@@ -29,7 +29,7 @@ def nowcaster_checks(name: str, family: type[Nowcaster]) -> Iterator[Check]:
     Yields:
         The checks.
     """
-    yield Check(f"nowcaster {name}: forecast", lambda: _check_forecast(_build(family)))
+    yield Check(f"nowcaster {name}: forecast", lambda: check_forecasts(_build(family)))
     yield Check(f"nowcaster {name}: errors", lambda: _check_errors(_build(family)))
 
 
@@ -58,7 +58,19 @@ def _history(nowcaster: Nowcaster, model: nn.Module, dtype: torch.dtype = torch.
     return {name: (p.detach() + steps[name].cumsum(0)).to(dtype) for name, p in model.named_parameters()}
 
 
-def _check_forecast(nowcaster: Nowcaster) -> str:
+def check_forecasts(nowcaster: Nowcaster) -> str:
+    """Check a nowcaster's predictions on a small network.
+
+    Args:
+        nowcaster: ready to predict.
+
+    Returns:
+        What was tried.
+
+    Raises:
+        CheckError: if a parameter is left out, a prediction is of another shape or narrower than it should be, or the
+            history is changed.
+    """
     model = _network()
     graph = ninokit.encode(model)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):

@@ -6,6 +6,7 @@ A hook imports what it offers inside itself, so that ninokit can list its plugin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ninokit import hookimpl
@@ -23,6 +24,7 @@ __all__ = [
     "ninokit_on_nowcast",
     "ninokit_tasks",
     "ninokit_tracer_rules",
+    "ninokit_zoo",
 ]
 
 # The version of the plugin API that this was written for.
@@ -52,6 +54,12 @@ def ninokit_nowcasters() -> Mapping[str, type[Nowcaster]]:
     from ninokit_siren.nowcaster import Holt
 
     return {"holt": Holt}
+
+
+@hookimpl
+def ninokit_zoo() -> Sequence[Path]:
+    """The entry ``holt_siren.petals``, whose weights are in this package."""
+    return [Path(__file__).parent / "zoo" / "holt_siren.petals"]
 
 
 @hookimpl
