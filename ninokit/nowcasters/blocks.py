@@ -102,12 +102,17 @@ class Block:
         return self.shape[2] * (self.shape[0] if self.shared == "dst" else 1)
 
     def at_dst(self, nodes: Tensor) -> Tensor:
-        """What the destinations have: (N, H) → (group, dst, H), sharing memory."""
-        return nodes[self.dst].unflatten(0, (-1, self.shape[1])).expand(self.shape[0], -1, -1)
+        """What the destinations have: (…, N, H) → (…, group, dst, H), sharing memory."""
+        return self._cut(nodes[..., self.dst, :], self.shape[1])
 
     def at_src(self, nodes: Tensor) -> Tensor:
-        """What the sources have: (N, H) → (group, src, H), sharing memory."""
-        return nodes[self.src].unflatten(0, (-1, self.shape[2])).expand(self.shape[0], -1, -1)
+        """What the sources have: (…, N, H) → (…, group, src, H), sharing memory."""
+        return self._cut(nodes[..., self.src, :], self.shape[2])
+
+    def _cut(self, nodes: Tensor, size: int) -> Tensor:
+        """An end's nodes, slice by slice; a shared end's are every slice's."""
+        slices = nodes.unflatten(-2, (-1, size))
+        return slices.expand(*slices.shape[:-3], self.shape[0], -1, -1)
 
     def add_at_dst(self, nodes: Tensor, tile: Tile, values: Tensor) -> None:
         """Add to what a tile's destinations have.

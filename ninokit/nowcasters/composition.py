@@ -186,6 +186,17 @@ class Composition:
             self._readouts[taps, horizon] = self._outer.rows(rows).to(self.like, self.product_dtype)
         return self._readouts[taps, horizon]
 
+    def readout_of_all_horizons(self, taps: int) -> Affine:
+        """The last layer's rows for every horizon, H → taps·horizon, tap-major.
+
+        Args:
+            taps: of the edges.
+
+        Returns:
+            The part of the layer that an edge needs.
+        """
+        return self._outer.rows(slice(0, taps * self._nino.max_horizon)).to(self.like, self.product_dtype)
+
     def _composed(self, index: int, taps: Iterable[int]) -> Mapping[int, Round]:
         convolution = cast("ModulatedConvolution", self._nino.convolutions[index])
         if index == 0:

@@ -16,9 +16,9 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.nowcasters.composition import Composition, Round
 from ninokit.nowcasters.kernels.products import linear, linear_silu
 
-__all__ = ["EdgeTile", "TensorKernel", "differences", "sum_messages"]
+__all__ = ["MANY_SOURCES", "EdgeTile", "TensorKernel", "differences", "scaled_by_few", "sum_messages"]
 
-_MANY_SOURCES = 32  # from here on products a destination, with all its sources, beat those a row an edge
+MANY_SOURCES = 32  # from here on products a destination, with all its sources, beat those a row an edge
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ def sum_messages(
     Args:
         matrices: of the round.
         kind: of the edges.
-        total: the sum of z, shape (group, dst, F or H).
-        scaled: the sum of (P z) ∘ at_src, shape (group, dst, H).
-        at_dst: the destination's part of the messages, shape (group or 1, dst, H).
-        at_src: the source's part, shape (group or 1, src, H).
+        total: the sum of z, shape (…, group, dst, F or H).
+        scaled: the sum of (P z) ∘ at_src, shape (…, group, dst, H).
+        at_dst: the destination's part of the messages, shape (…, group or 1, dst, H).
+        at_src: the source's part, shape (…, group or 1, src, H).
 
     Returns:
-        Shape (group, dst, H).
+        Shape (…, group, dst, H).
     """
-    count = at_src.shape[1]
+    count = at_src.shape[-2]
     scale_bias, shift_bias = matrices.scale.bias_for(kind), matrices.shift.bias_for(kind)
     sums = total @ matrices.scale.weight.T + count * scale_bias
     sums *= at_dst
     sums += total @ matrices.shift.weight.T + count * shift_bias
-    sums += scale_bias * at_src.sum(1, keepdim=True)
+    sums += scale_bias * at_src.sum(-2, keepdim=True)
     return sums + scaled
 
 
@@ -86,20 +86,20 @@ def differences(features: Tensor, weight: Tensor, context: int) -> tuple[Tensor,
     )
 
 
-def _scaled_by_few(features: Tensor, weight: Tensor, at_src: Tensor) -> Tensor:
+def scaled_by_few(features: Tensor, weight: Tensor, at_src: Tensor) -> Tensor:
     """The sum of (weight z) ∘ at_src, without a product an edge: with few features z, sum z ⊗ at_src first.
 
     Args:
-        features: shape (group, dst, src, F).
+        features: shape (…, group, dst, src, F).
         weight: shape (H, F).
-        at_src: shape (group or 1, src, H).
+        at_src: shape (…, group or 1, src, H).
 
     Returns:
-        Shape (group, dst, H).
+        Shape (…, group, dst, H).
     """
-    group, dst, _, count = features.shape
-    by_feature = features.transpose(2, 3).flatten(1, 2) @ at_src  # shape (group, dst·F, H)
-    return (by_feature.view(group, dst, count, -1) * weight.T).sum(2)
+    *_, dst, _, count = features.shape
+    by_feature = features.transpose(-1, -2).flatten(-3, -2) @ at_src  # shape (…, group, dst·F, H)
+    return (by_feature.unflatten(-2, (dst, count)) * weight.T).sum(-2)
 
 
 class TensorKernel:
@@ -132,8 +132,8 @@ class TensorKernel:
         """
         matrices = self._composition.round(index, tile.taps)
         features = self._hidden(tile, index)
-        if index == 0 and at_src.shape[1] >= _MANY_SOURCES:
-            scaled = _scaled_by_few(features, matrices.scale.weight, at_src)
+        if index == 0 and at_src.shape[1] >= MANY_SOURCES:
+            scaled = scaled_by_few(features, matrices.scale.weight, at_src)
         else:
             scale = self._product(features, matrices.scale.product_weight if index else matrices.scale.weight)
             scale *= at_src[:, None].to(scale.dtype)
@@ -174,7 +174,7 @@ class TensorKernel:
         hidden = self._composition.round(0, tile.taps).hidden
         at_dst, at_src = tile.ends[0]
         at_dst = at_dst + hidden.bias_for(tile.kind)
-        if len(tile.features) == 1 and at_src.shape[1] >= _MANY_SOURCES:
+        if len(tile.features) == 1 and at_src.shape[1] >= MANY_SOURCES:
             features = self._product_with_ends(tile.features, hidden.weight, at_dst, at_src)
         else:
             features = self._product(tile.features, hidden.weight)
