@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_collect(commands)
     _add_encode(commands)
+    _add_pretrain(commands)
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
     zoo_cli.add_commands(commands.add_parser("zoo", help="pretrained nowcasters: list, fetch, check, share"))
@@ -106,6 +107,17 @@ def _add_encode(commands: _Commands) -> None:
     command.set_defaults(run=_run_encode)
 
 
+def _add_pretrain(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "pretrain",
+        help="meta-train a nowcaster on collected trajectories",
+        description="Meta-train a nowcaster on collected trajectories, and write it as an entry of the zoo; the same "
+        "command goes on where it was stopped.",
+    )
+    _add_settings(command, "steps=5000")
+    command.set_defaults(run=_run_pretrain)
+
+
 def _run_compare(options: argparse.Namespace) -> None:
     from ninokit.benchmarks.compare import compare
     from ninokit.benchmarks.report import format_summary
@@ -124,6 +136,15 @@ def _run_collect(options: argparse.Namespace) -> None:
     config = load_config(CollectConfig, options.config, options.settings)
     print(collect(config).describe())
     print(f"Trajectories in {config.out}")
+
+
+def _run_pretrain(options: argparse.Namespace) -> None:
+    from ninokit.configuration import load_config
+    from ninokit.pretraining.pretrain import pretrain
+    from ninokit.pretraining.pretrain_config import PretrainConfig
+
+    entry = pretrain(load_config(PretrainConfig, options.config, options.settings), options.config)
+    print(f"Written: the entry {entry}; beside it checkpoint.pt, curves.csv, horizons.csv, curves.png")
 
 
 def _run_encode(options: argparse.Namespace) -> None:

@@ -15,8 +15,23 @@ from torch import Tensor
 from ninokit.errors import GraphError
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import Edges, NeuralGraph
+from ninokit.graph.views import View
 
-__all__ = ["edge_endpoints", "edge_kinds", "edges_to_parameters", "parameters_to_edges"]
+__all__ = ["carried", "edge_endpoints", "edge_kinds", "edges_to_parameters", "parameters_to_edges"]
+
+
+def carried(graph: NeuralGraph) -> Iterator[tuple[Edges, str, View]]:
+    """The blocks that carry a parameter.
+
+    Args:
+        graph: any neural graph.
+
+    Yields:
+        A block, the parameter's name, and how it is read, in the graph's order.
+    """
+    for block in graph.edges:
+        if block.parameter is not None and block.view is not None:
+            yield block, block.parameter, block.view
 
 
 def edge_endpoints(graph: NeuralGraph) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,26 @@ class Scale:
             count = total
         return cls(mean.to(like), (squares / max(1, count - 1)).sqrt().to(like))
 
+    @classmethod
+    def each(cls, states: Tensor) -> Scale:
+        """The scales of one parameter in several networks, each its own.
+
+        Args:
+            states: shape (stack, context, shape…).
+
+        Returns:
+            Means and deviations of shape (stack, 1, 1…), which broadcast over the states.
+        """
+        values = states.double().flatten(1)
+        deviations, means = torch.std_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
+        shape = (-1, *[1] * (states.ndim - 1))
+        return cls(means.view(shape).to(states), deviations.view(shape).to(states))
+
+    @property
+    def moves(self) -> Tensor:
+        """Whether the deviation exceeds the guard against zero; if not, a forecast multiplies changes by next to 0."""
+        return self.deviation > _EPSILON
+
     @cached_property
     def _divisor(self) -> Tensor:
         return self.deviation + _EPSILON

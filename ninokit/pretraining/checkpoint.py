@@ -1,0 +1,68 @@
+"""The checkpoint of a meta-training: all that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ninokit.errors import CheckpointError, ConfigError
+from ninokit.pretraining.curves import Point
+from ninokit.pretraining.meta_training import MetaTraining
+from ninokit.pretraining.pretrain_config import PretrainConfig
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(path: Path, config: PretrainConfig, training: MetaTraining, points: Sequence[Point]) -> None:
+    """Write a checkpoint, replacing the file in one go.
+
+    Args:
+        path: the file; its folder must exist.
+        config: the settings.
+        training: its state.
+        points: of the curves so far.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    content = {
+        "config": asdict(config),
+        "training": training.state_dict(),
+        "points": [point.to_plain() for point in points],
+    }
+    torch.save(content, unfinished)
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: Path, config: PretrainConfig, training: MetaTraining) -> list[Point]:
+    """Take a training back to where a checkpoint was written.
+
+    Args:
+        path: the file.
+        config: the settings, the same as those of the checkpoint.
+        training: made from them; its state is replaced.
+
+    Returns:
+        The points of the curves so far.
+
+    Raises:
+        CheckpointError: if the file is no checkpoint of a meta-training.
+        ConfigError: if it is one of other settings.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        before, state, points = content["config"], content["training"], content["points"]
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: is no checkpoint of a meta-training ({type(error).__name__}); remove it to start anew"
+        ) from error
+    now = asdict(config)
+    changed = [f"{key}={now[key]} (was {before.get(key)})" for key in now if now[key] != before.get(key)]
+    if changed:
+        raise ConfigError(
+            f"{path}: is the checkpoint of other settings: {', '.join(changed)}. Give the same settings to go on, or "
+            f"another out=… to start anew"
+        )
+    training.load_state_dict(state)
+    return [Point.from_plain(point) for point in points]
