@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import ninokit
-from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.benchmarks.tasks.convolutional import (
     Residual,
     batchnorm_layer,
@@ -18,6 +17,7 @@ from ninokit.benchmarks.tasks.convolutional import (
     plain_layer,
     residual_layer,
 )
+from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.testing import check_encoding
 
 pytest.importorskip("transformers")

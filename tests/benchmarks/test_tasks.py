@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from ninokit.benchmarks import ClassificationData
-from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.benchmarks.tasks.cifar import load_cifar10
 from ninokit.benchmarks.tasks.images import without_validation
+from ninokit.builtin.tasks import ninokit_tasks
 from ninokit.errors import DatasetError, DependencyError
 
 TASKS = {task.name: task for task in ninokit_tasks()}

@@ -12,9 +12,9 @@ from torch import nn
 
 import ninokit
 from ninokit import nowcasters, zoo
+from ninokit.builtin.zoo import ninokit_zoo
 from ninokit.errors import CheckpointError, ZooError
 from ninokit.nowcasters.published import PublishedNino
-from ninokit.builtin.zoo import ninokit_zoo
 from ninokit.zoo.card import read_card
 from ninokit.zoo.names import find
 

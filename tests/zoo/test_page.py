@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hand_made_cards import make_card, make_measurement
 
-from ninokit.zoo import TrainingRun, TrainingTask, WeightsFile
 from ninokit.builtin.zoo import ninokit_zoo
+from ninokit.zoo import TrainingRun, TrainingTask, WeightsFile
 from ninokit.zoo.card import read_card
 from ninokit.zoo.page import render_card, render_page, saved_steps
 
