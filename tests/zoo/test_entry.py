@@ -11,11 +11,12 @@ from hand_made_cards import make_card
 from safetensors.torch import save_file
 
 from ninokit import plugins
+from ninokit.builtin import zoo as builtin
 from ninokit.errors import CheckpointError, ZooError
 from ninokit.hookspecs import hookimpl
 from ninokit.nowcasters import LineFit, Nino, Wnn
 from ninokit.plugins import Registry
-from ninokit.zoo import Entry, builtin, read_entry, write_entry
+from ninokit.zoo import Entry, read_entry, write_entry
 from ninokit.zoo.card import read_card, write_card
 
 

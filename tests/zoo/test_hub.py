@@ -45,8 +45,8 @@ def upload(stub, written, name="someone/nowcaster", revision="main"):
 
 def test_an_entry_is_fetched_and_serves_offline(stub, run, written, monkeypatch):
     upload(stub, written)
-    code, out, err = run("verify", "hf-hub:someone/nowcaster")
-    assert (code, err) == (0, "")
+    code, out, _ = run("verify", "hf-hub:someone/nowcaster")  # the hub may show a bar of its own
+    assert code == 0
     assert out.startswith("hf-hub:someone/nowcaster: sound, ")
     assert any("card.yaml" in request for request in stub.requests)
     count = len(stub.requests)
