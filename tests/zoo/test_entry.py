@@ -194,11 +194,11 @@ class TestRegistry:
 
     def test_a_broken_card_is_warned_of(self, tmp_path, caplog):
         registry = Registry()
-        registry.register(self.plugin(tmp_path), "theirs", "stranger 1.2")
+        registry.register(self.plugin(tmp_path), "theirs")
         assert registry.zoo() == {}
         assert caplog.messages == [
-            f"left out: ninokit_zoo of stranger 1.2: ZooError: {tmp_path / 'card.yaml'}: can't be read (No such file "
-            f"or directory); an entry of the zoo has a card.yaml"
+            "left out: ninokit_zoo of plugin 'theirs', registered by hand: ninokit.errors.ZooError: "
+            f"{tmp_path / 'card.yaml'}: can't be read (No such file or directory); an entry of the zoo has a card.yaml"
         ]
 
     def test_builtin_entries_come_through_the_public_door(self):
