@@ -37,7 +37,7 @@ def test_tasks_that_are_kept_for_judging_are_marked(capsys):
 def test_tasks_are_listed_with_target_and_description(capsys):
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "fm16              target 0.895  FashionMNIST, 3-layer CNN (published FM-16)" in "\n".join(lines)
+    assert "fm16                      target 0.895  FashionMNIST, 3-layer CNN (published FM-16)" in "\n".join(lines)
     assert {line.split()[0] for line in lines} >= {"mnist1d_mlp", "mnist1d_cnn", "digits_mlp", "fm16", "c10_16"}
 
 
@@ -75,9 +75,9 @@ def test_encode_makes_networks_of_timm_without_numbers(capsys, monkeypatch):
     devices = []
     encode = ninokit.encode
 
-    def encode_and_look(model):
+    def encode_and_look(model, example_inputs):
         devices.extend({parameter.device.type for parameter in model.parameters()})
-        return encode(model)
+        return encode(model, example_inputs)
 
     monkeypatch.setattr(ninokit, "encode", encode_and_look)
     assert main(["encode", "timm:test_resnet"]) == 0
