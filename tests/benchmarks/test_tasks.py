@@ -161,7 +161,7 @@ def test_published_networks(name, channels, side, parameters):
     ("name", "lr", "target"),
     [("fm16", 0.006, 0.895), ("fm32", 0.003, 0.905), ("c10_16", 0.003, 0.66)],
 )
-def test_published_settings(name, lr, target):
+def test_settings_of_the_vision_tasks(name, lr, target):
     task = TASKS[name]
     assert (task.lr, task.target, task.weight_decay) == (lr, target, 0.0)
     assert (task.batch_size, task.total_steps, task.eval_every, task.period) == (128, 10_000, 25, 1_000)
