@@ -15,7 +15,7 @@ import ninokit
 from ninokit._optional import require
 from ninokit._version import installed_version
 from ninokit.errors import ConfigError, NinokitError
-from ninokit.plugins.commands import add_plugins
+from ninokit.plugins import cli as plugins_cli
 from ninokit.zoo import cli as zoo_cli
 
 # What a command needs is imported when it runs: those that only look at the installation shall not wait for PyTorch.
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
     zoo_cli.add_commands(commands.add_parser("zoo", help="pretrained nowcasters: list, fetch, check, share"))
-    add_plugins(commands)
+    plugins_cli.add_commands(commands.add_parser("plugins", help="plugins: list, check, begin one"))
     return parser
 
 

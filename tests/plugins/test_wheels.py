@@ -76,7 +76,7 @@ def test_the_examples_network_is_nowcast(python, tmp_path):
         "torch.manual_seed(0)\n"
         "model = Siren(2, 16, depth=3, out_features=1)\n"
         "optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)\n"
-        "nowcasting = ninokit.attach(optimizer, model, 'holt', period=10, total_steps=100)\n"
+        "nowcasting = ninokit.attach(optimizer, model, 'holt_siren.petals', period=10, total_steps=100)\n"
         "points = torch.rand(64, 2)\n"
         "for _ in range(35):\n"
         "    optimizer.zero_grad()\n"

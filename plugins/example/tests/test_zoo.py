@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ninokit.plugins import registry
-from ninokit.zoo import read_entry
+from ninokit.nowcasters import load
 from ninokit_siren.fitting import collect, error, fit
 from ninokit_siren.nowcaster import Holt
 
 
 def test_entry_is_shipped_and_better_than_no_change():
-    entry = registry().zoo()["holt_siren.petals"]
-    nowcaster = read_entry(entry.folder)
+    nowcaster = load("holt_siren")
     assert isinstance(nowcaster, Holt)
     assert (nowcaster.context, nowcaster.max_horizon) == (5, 20)
     unseen = collect(7, steps=520)

@@ -1,4 +1,4 @@
-"""The commands ``ninokit plugins …``."""
+"""The command line of the plugins: ``ninokit plugins list | check | new``."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from ninokit.plugins._registry import Registry
 from ninokit.plugins.listing import format_json, format_table
 from ninokit.plugins.project import write_project
 
-__all__ = ["add_plugins"]
+__all__ = ["add_commands"]
 
-Commands = argparse._SubParsersAction
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add ``plugins`` to the command line.
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Fill in the commands of ``ninokit plugins``.
 
     Args:
-        commands: those of the command line.
+        parser: of ``ninokit plugins``.
     """
-    command = commands.add_parser("plugins", help="list, check and write plugins")
-    plugins = command.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_list(plugins)
-    _add_check(plugins)
-    _add_new(plugins)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_list(commands)
+    _add_check(commands)
+    _add_new(commands)
 
 
-def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
+def _add_list(commands: _Commands) -> None:
     command = commands.add_parser(
         "list",
         help="list the installed plugins",
@@ -51,7 +51,7 @@ def _run_list(options: argparse.Namespace) -> None:
     print(format_json(plugins) if options.json else format_table(plugins))
 
 
-def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
+def _add_check(commands: _Commands) -> None:
     command = commands.add_parser(
         "check",
         help="check all that a plugin promises",
@@ -71,7 +71,7 @@ def _run_check(options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _add_new(commands: Commands[argparse.ArgumentParser]) -> None:
+def _add_new(commands: _Commands) -> None:
     command = commands.add_parser(
         "new",
         help="write a plugin project",
