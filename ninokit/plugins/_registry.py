@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from ninokit import hookspecs
-from ninokit.errors import PluginError
+from ninokit.errors import NinokitError, PluginError
 from ninokit.plugins.contract import check_contract
 from ninokit.plugins.discovery import find_entries, is_strict
 from ninokit.plugins.record import Plugin, Status
@@ -194,7 +194,7 @@ class Registry:
             yield
         except KeyboardInterrupt:
             raise
-        except PluginError as error:
+        except NinokitError as error:  # says all there is to say
             self._refuse(plugin, str(error), hook, error)
         except BaseException as error:
             self._refuse(plugin, "".join(traceback.format_exception_only(type(error), error)).strip(), hook, error)

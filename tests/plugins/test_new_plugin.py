@@ -10,7 +10,7 @@ from ninokit.cli import main
 from ninokit.errors import PluginError
 from ninokit.plugins.project import write_project
 
-pytestmark = pytest.mark.usefixtures("logging_as_before")
+pytestmark = pytest.mark.usefixtures("_logging_as_before")
 
 
 def test_what_is_written(tmp_path, monkeypatch, capsys):

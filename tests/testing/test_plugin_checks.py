@@ -319,7 +319,7 @@ def test_built_in_plugins_pass(name):
     assert check_plugin(name).passed
 
 
-@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.usefixtures("_logging_as_before")
 def test_command(install, capsys):
     install(SOUND)
     assert main(["plugins", "check", "theirs"]) == 0

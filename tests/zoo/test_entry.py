@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_a_family_without_weights(tmp_path):
 def test_a_family_that_is_not_installed(tmp_path, wnn):
     with pytest.raises(ZooError) as caught:
         write_entry(tmp_path / "entry", wnn, make_card(family="siren"))
-    assert str(caught.value).startswith("card of wnn_h8.test: family: expected one of ['linefit', ")
+    assert re.match(r"card of wnn_h8\.test: family: expected one of \[.*'linefit', ", str(caught.value))
     assert str(caught.value).endswith(", got 'siren'; install the plugin that brings it")
 
 
@@ -197,8 +198,8 @@ class TestRegistry:
         registry.register(self.plugin(tmp_path), "theirs")
         assert registry.zoo() == {}
         assert caplog.messages == [
-            "left out: ninokit_zoo of plugin 'theirs', registered by hand: ninokit.errors.ZooError: "
-            f"{tmp_path / 'card.yaml'}: can't be read (No such file or directory); an entry of the zoo has a card.yaml"
+            f"left out: ninokit_zoo of plugin 'theirs', registered by hand: {tmp_path / 'card.yaml'}: can't be read "
+            f"(No such file or directory); an entry of the zoo has a card.yaml"
         ]
 
     def test_builtin_entries_come_through_the_public_door(self):

@@ -92,7 +92,7 @@ class TestLoad:
         with pytest.raises(CheckpointError) as caught:
             nowcasters.load(name)
         assert re.fullmatch(
-            r"nowcaster: expected one of the families \['linefit', .*'wnn'\], a name of the zoo, a source such as "
+            r"nowcaster: expected one of the families \[.*'linefit', .*'wnn'\], a name of the zoo, a source such as "
             rf"local-dir:FOLDER, or the path of a \.pt checkpoint; got '{name}'\.{re.escape(hint)}",
             str(caught.value),
         )
