@@ -14,6 +14,7 @@ import torch
 from ninokit.cli import main
 from ninokit.errors import PluginError
 from ninokit.nowcasters import Wnn
+from ninokit.plugins import registry
 from ninokit.plugins.discovery import LOAD
 from ninokit.testing import check_plugin
 from ninokit.zoo import Card, TrainingRun, TrainingTask, write_entry
@@ -205,7 +206,9 @@ def install(tmp_path, monkeypatch):
         entry = metadata.EntryPoint("theirs", module, "ninokit")._for(Distribution())
         monkeypatch.setattr(metadata, "entry_points", lambda *, group: [*installed, entry])
 
+    registry.cache_clear()  # networks of tasks are encoded by the families of this process
     yield write
+    registry.cache_clear()
     for name in [name for name in sys.modules if re.fullmatch(r"stranger\d+", name)]:
         del sys.modules[name]
 
