@@ -7,8 +7,6 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from ninokit._optional import require
 from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.plot import plot_results
@@ -20,13 +18,11 @@ from ninokit.benchmarks.report import (
     write_text,
 )
 from ninokit.benchmarks.task import Task
-from ninokit.benchmarks.training import AttachNowcasting, train
+from ninokit.benchmarks.training import AttachNowcasting, nowcast_with, train
 from ninokit.configuration import CompareConfig
 from ninokit.errors import ConfigError
 from ninokit.nowcasters import load
 from ninokit.plugins import registry
-from ninokit.training import Nowcasting
-from ninokit.training import attach as attach_to
 
 _log = logging.getLogger(__name__)
 
@@ -65,18 +61,10 @@ def compare(config: CompareConfig) -> Results:
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def attach(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Nowcasting:
-        return attach_to(
-            optimizer,
-            model,
-            nowcaster,
-            example_inputs=task.example_inputs(),
-            period=task.period,
-            total_steps=task.total_steps,
-            recalibrate_batchnorm=config.recalibrate_batchnorm,
-        )
-
-    methods: tuple[AttachNowcasting | None, ...] = (None, attach)
+    methods: tuple[AttachNowcasting | None, ...] = (
+        None,
+        nowcast_with(nowcaster, task, recalibrate_batchnorm=config.recalibrate_batchnorm),
+    )
     with torch_threads(config.threads):
         settings = asdict(config) | {name: getattr(task, name) for name in _OVERRIDES} | _scoring(task)
         results = Results(settings, describe_environment(config.device), ())

@@ -1,9 +1,10 @@
-"""The picture of a comparison: loss and score against steps and against seconds."""
+"""Training runs as a picture: loss and score against steps and against seconds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ninokit._optional import require
+from ninokit.benchmarks.metric import Better
 from ninokit.benchmarks.report import Results
 from ninokit.benchmarks.training import BASELINE, NOWCASTING, EvalPoint, RunRecord
 
-# Blue and vermilion of Okabe and Ito, which colour-blind readers tell apart.
-_COLOURS = {BASELINE: "#0072B2", NOWCASTING: "#D55E00"}
-_REFUSED = "black"
+# Those of Okabe and Ito that are seen on white, which colour-blind readers tell apart; the first is the baseline's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _PURPOSE = "the picture of a comparison"
 _Axis = Callable[[EvalPoint], float]
 _Array = npt.NDArray[np.float64]
@@ -36,41 +37,81 @@ def plot_results(results: Results, path: Path) -> None:
     Raises:
         DependencyError: matplotlib is missing.
     """
-    figure = require("matplotlib.figure", _PURPOSE).Figure(figsize=(12, 8), dpi=120, layout="constrained")
-    # Writes PNG on any machine, whatever backend the user has chosen.
-    require("matplotlib.backends.backend_agg", _PURPOSE).FigureCanvasAgg(figure)
     config = results.config
-    figure.suptitle(f"{config['task']}: AdamW with and without nowcasting by {config['nowcaster']}")
+    plot_runs(
+        {method: [run for run in results.runs if run.method == method] for method in (BASELINE, NOWCASTING)},
+        path,
+        title=f"{config['task']}: AdamW with and without nowcasting by {config['nowcaster']}",
+        metric=config["metric"],
+        target=config["target"],
+        better=results.better,
+    )
+
+
+def plot_runs(
+    methods: Mapping[str, Sequence[RunRecord]], path: Path, *, title: str, metric: str, target: float, better: Better
+) -> None:
+    """Draw the runs of some methods into a picture file, in the way of `plot_results`.
+
+    Args:
+        methods: the runs of each by its label, the baseline's first; at least one run in all.
+        path: the PNG file; its folder must exist.
+        title: of the picture.
+        metric: the name of the score.
+        target: score to reach.
+        better: which scores reach it.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    figure = new_figure(figsize=(12, 8))
+    figure.suptitle(title)
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
-    _draw_column(panels[:, 0], results, lambda point: float(point.step), "optimizer steps")
-    _draw_column(panels[:, 1], results, lambda point: point.seconds, "training seconds")
+    _draw_column(panels[:, 0], methods, lambda point: float(point.step), "optimizer steps")
+    _draw_column(panels[:, 1], methods, lambda point: point.seconds, "training seconds")
+    for score in panels[1]:
+        _show_learnt_scores(score, [run for runs in methods.values() for run in runs], target, better)
+        score.axhline(target, color="0.35", linestyle="--", linewidth=1, label=f"target {target:g}")
     panels[0, 0].set_ylabel("training loss (mean since last evaluation)")
-    panels[1, 0].set_ylabel(config["metric"])
+    panels[1, 0].set_ylabel(metric)
     figure.legend(*_legend_entries(panels), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, format="png")
 
 
-def _draw_column(panels: Any, results: Results, x: _Axis, x_label: str) -> None:
+def new_figure(figsize: tuple[float, float]) -> Any:
+    """An empty figure that is saved as PNG on any machine, whatever backend the user has chosen.
+
+    Args:
+        figsize: width and height in inches.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    figure = require("matplotlib.figure", _PURPOSE).Figure(figsize=figsize, dpi=120, layout="constrained")
+    require("matplotlib.backends.backend_agg", _PURPOSE).FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_column(panels: Any, methods: Mapping[str, Sequence[RunRecord]], x: _Axis, x_label: str) -> None:
     loss, score = panels
     loss.set_yscale("log")
     for labels in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
         labels(require("matplotlib.ticker", _PURPOSE).FuncFormatter(_plain_label))
-    for method in (BASELINE, NOWCASTING):
-        runs = [run for run in results.runs if run.method == method]
-        _draw_curves(loss, runs, method, x, lambda point: point.train_loss)
-        _draw_curves(score, runs, method, x, lambda point: point.score)
+    nowcasters = [method for method, runs in methods.items() if any(run.events for run in runs)]
+    for (method, runs), colour in zip(methods.items(), cycle(COLOURS), strict=False):
+        _draw_curves(loss, runs, method, colour, x, lambda point: point.train_loss)
+        _draw_curves(score, runs, method, colour, x, lambda point: point.score)
+        if method in nowcasters:
+            for panel in panels:
+                _draw_nowcasts(panel, runs, colour, 0.02 + 0.03 * nowcasters.index(method), x)
     for panel in panels:
-        _draw_nowcasts(panel, results.runs, x)
         panel.grid(alpha=0.25)
         panel.margins(x=0.02)
-    _show_learnt_scores(score, results)
-    score.axhline(results.config["target"], color="0.35", linestyle="--", linewidth=1, label=_target_label(results))
     score.set_xlabel(x_label)
     loss.set_title(f"against {x_label}", fontsize="medium")
-
-
-def _target_label(results: Results) -> str:
-    return f"target {results.config['target']:g}"
 
 
 def _plain_label(value: float, position: int) -> str:
@@ -79,24 +120,24 @@ def _plain_label(value: float, position: int) -> str:
     return f"{value:g}" if leading in {1, 2, 5} else ""
 
 
-def _draw_curves(panel: Any, runs: Sequence[RunRecord], method: str, x: _Axis, y: _Axis) -> None:
+def _draw_curves(panel: Any, runs: Sequence[RunRecord], method: str, colour: str, x: _Axis, y: _Axis) -> None:
     curves = [(_values(run, x), _values(run, y)) for run in runs]
     several = len(curves) > 1
     for xs, ys in curves:
         style = {"linewidth": 0.8, "alpha": 0.4} if several else {"linewidth": 1.6, "label": method}
-        panel.plot(xs, ys, color=_COLOURS[method], **style)
+        panel.plot(xs, ys, color=colour, **style)
     if several:
         common = min(len(xs) for xs, _ in curves)  # runs that stop at the target differ in length
         xs, ys = (np.median([curve[part][:common] for curve in curves], axis=0) for part in (0, 1))
         label = f"{method} (median of {len(curves)} seeds)"
-        panel.plot(xs, ys, color=_COLOURS[method], linewidth=2.2, label=label)
+        panel.plot(xs, ys, color=colour, linewidth=2.2, label=label)
 
 
 def _values(run: RunRecord, of: _Axis) -> _Array:
     return np.array([of(point) for point in run.points], dtype=np.float64)
 
 
-def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
+def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], colour: str, height: float, x: _Axis) -> None:
     marks: dict[bool, list[float]] = {True: [], False: []}
     for run in runs:
         steps = _values(run, lambda point: float(point.step))
@@ -104,18 +145,17 @@ def _draw_nowcasts(panel: Any, runs: Sequence[RunRecord], x: _Axis) -> None:
             marks[event.accepted].append(float(np.interp(event.step, steps, _values(run, x))))
     edge = panel.get_xaxis_transform()
     for accepted, style in (
-        (True, {"marker": "|", "markersize": 11, "color": _COLOURS[NOWCASTING], "label": "nowcast accepted"}),
-        (False, {"marker": "x", "markersize": 5, "color": _REFUSED, "label": "nowcast refused"}),
+        (True, {"marker": "|", "markersize": 11, "color": colour, "label": "nowcast accepted"}),
+        (False, {"marker": "x", "markersize": 5, "color": "black", "label": "nowcast refused"}),
     ):
         if marks[accepted]:
-            panel.plot(marks[accepted], [0.02] * len(marks[accepted]), linestyle="", transform=edge, **style)
+            panel.plot(marks[accepted], [height] * len(marks[accepted]), linestyle="", transform=edge, **style)
 
 
-def _show_learnt_scores(panel: Any, results: Results) -> None:
+def _show_learnt_scores(panel: Any, runs: Sequence[RunRecord], target: float, better: Better) -> None:
     """Start the axis where the runs are after a tenth of their evaluations: the end matters."""
-    better, target = results.better, float(results.config["target"])
-    early = better.worst([target, *_finite(run.points[len(run.points) // 10] for run in results.runs)])
-    best = better.best([target, *_finite(point for run in results.runs for point in run.points)])
+    early = better.worst([target, *_finite(run.points[len(run.points) // 10] for run in runs)])
+    best = better.best([target, *_finite(point for run in runs for point in run.points)])
     room = max(0.05 * abs(best - early), 0.005)
     panel.set_ylim(min(early, best) - room, max(early, best) + room)
 

@@ -68,6 +68,19 @@ def describe_environment(device: str) -> dict[str, Any]:
     }
 
 
+def describe_hardware(environment: Mapping[str, Any]) -> str:
+    """What the seconds depend on most.
+
+    Args:
+        environment: as from `describe_environment`.
+
+    Returns:
+        The GPU or the processor, and how many threads.
+    """
+    machine = environment["device"] if environment["device"] != "cpu" else environment["processor"]
+    return f"{machine}, threads {environment['threads']}"
+
+
 def _processor() -> str:
     """The processor's name; where the platform module has none (Linux), as the kernel gives it."""
     kernel = Path("/proc/cpuinfo")
@@ -113,6 +126,16 @@ def write_results(results: Results, path: Path) -> None:
         "summary": [asdict(row) for row in results.summary],
         "runs": [asdict(run) for run in results.runs],
     }
+    write_json(document, path)
+
+
+def write_json(document: Mapping[str, Any], path: Path) -> None:
+    """Write plain values, replacing the file in one go; null stands for a number that is not finite.
+
+    Args:
+        document: what to write.
+        path: the JSON file; its folder must exist.
+    """
     text = json.dumps(_without_nonfinite(document), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(path, text + "\n")
 
@@ -152,7 +175,7 @@ def read_results(path: Path) -> Results:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        runs = tuple(_run_from_json(run) for run in document["runs"])
+        runs = tuple(run_from_json(run) for run in document["runs"])
         return Results(document["config"], document["environment"], runs)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
@@ -161,7 +184,15 @@ def read_results(path: Path) -> Results:
         ) from error
 
 
-def _run_from_json(run: Mapping[str, Any]) -> RunRecord:
+def run_from_json(run: Mapping[str, Any]) -> RunRecord:
+    """A run from its part of a JSON file.
+
+    Args:
+        run: what `dataclasses.asdict` made of it, null for a number that was not finite.
+
+    Returns:
+        The run; such a number is NaN.
+    """
     return RunRecord(
         method=run["method"],
         seed=run["seed"],

@@ -11,6 +11,8 @@ from ninokit.benchmarks.metric import Better
 from ninokit.benchmarks.training import BASELINE, NOWCASTING, RunRecord
 
 _NOTHING = "–"
+STEPS = "{:g}"
+SECONDS = "{:.1f}"
 # A bound is rounded to the side on which it still holds.
 _ROUNDING: dict[str, Callable[[float], int]] = {"=": round, "≥": math.floor, "≤": math.ceil}
 
@@ -80,7 +82,12 @@ def summarize(runs: Sequence[RunRecord], target: float, better: Better) -> tuple
     """
     records = {(run.method, run.seed): run for run in runs}
     seeds = list(dict.fromkeys(run.seed for run in runs))
-    rows = [_seed_row(seed, records, lambda score: better.reaches(score, target)) for seed in seeds]
+    costs = {key: costs_to_target(run, target, better) for key, run in records.items()}
+    unknown = (None, None)
+    rows = [
+        compare_costs(str(seed), *(costs.get((method, seed), unknown) for method in (BASELINE, NOWCASTING)))
+        for seed in seeds
+    ]
     return with_median(rows) if len(records) == 2 * len(seeds) else tuple(rows)
 
 
@@ -98,17 +105,19 @@ def with_median(rows: Sequence[Row]) -> tuple[Row, ...]:
     return (*rows, _median_row(rows)) if len(rows) > 1 else tuple(rows)
 
 
-def _seed_row(seed: int, records: dict[tuple[str, int], RunRecord], reaches: Callable[[float], bool]) -> Row:
-    baseline, nowcasting = (_costs(records.get((method, seed)), reaches) for method in (BASELINE, NOWCASTING))
-    return compare_costs(str(seed), baseline, nowcasting)
+def costs_to_target(run: RunRecord, target: float, better: Better) -> tuple[Cost, Cost]:
+    """What a run took to its first evaluation that reaches the target.
 
+    Args:
+        run: finished.
+        target: score to reach.
+        better: which scores reach it.
 
-def _costs(run: RunRecord | None, reaches: Callable[[float], bool]) -> tuple[Cost | None, Cost | None]:
-    """Steps and seconds."""
-    if run is None:
-        return None, None
+    Returns:
+        Steps and seconds.
+    """
     for point in run.points:
-        if reaches(point.score):
+        if better.reaches(point.score, target):
             return Cost(point.step, True), Cost(point.seconds, True)
     last = run.points[-1]
     return Cost(last.step, False), Cost(last.seconds, False)
@@ -145,6 +154,31 @@ def _saving(baseline: Cost | None, nowcasting: Cost | None) -> Saving | None:
     return Saving((baseline.value - nowcasting.value) / baseline.value, bound)
 
 
+def median_saving(savings: Sequence[Saving | None]) -> Saving | None:
+    """The median of some savings, as far as it can be told.
+
+    A saving known only by a bound, or not at all, may be anything on the other side of it; so what holds for the median
+    is the median of what holds for each.
+
+    Args:
+        savings: at least one; None where neither of two runs reached the target.
+
+    Returns:
+        The median, or a bound of it: the lower one if there are both; None if there is neither.
+
+    Example:
+        >>> median_saving([Saving(0.2, "="), Saving(0.3, "≥"), Saving(0.5, "=")])
+        Saving(share=0.3, bound='≥')
+    """
+    lowest = statistics.median(-math.inf if s is None or s.bound == "≤" else s.share for s in savings)
+    highest = statistics.median(1.0 if s is None or s.bound == "≥" else s.share for s in savings)
+    if lowest == highest:
+        return Saving(lowest, "=")
+    if math.isfinite(lowest):
+        return Saving(lowest, "≥")
+    return Saving(highest, "≤") if highest < 1 else None
+
+
 def _median_row(rows: Sequence[Row]) -> Row:
     return compare_costs(
         "median",
@@ -179,11 +213,11 @@ def format_table(rows: Sequence[Row]) -> str:
     body = [
         (
             row.label,
-            _cost(row.baseline_steps, "{:g}"),
-            _cost(row.nowcasting_steps, "{:g}"),
+            format_cost(row.baseline_steps, STEPS),
+            format_cost(row.nowcasting_steps, STEPS),
             format_saving(row.steps_saved),
-            _cost(row.baseline_seconds, "{:.1f}"),
-            _cost(row.nowcasting_seconds, "{:.1f}"),
+            format_cost(row.baseline_seconds, SECONDS),
+            format_cost(row.nowcasting_seconds, SECONDS),
             format_saving(row.seconds_saved),
         )
         for row in rows
@@ -197,7 +231,16 @@ def format_table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _cost(cost: Cost | None, style: str) -> str:
+def format_cost(cost: Cost | None, style: str) -> str:
+    """What it took to the target.
+
+    Args:
+        cost: None if there is nothing to tell.
+        style: how to write the number, `STEPS` or `SECONDS`.
+
+    Returns:
+        The number, ``>600`` where the target was not reached in 600, or a dash.
+    """
     if cost is None:
         return _NOTHING
     return style.format(cost.value) if cost.reached else ">" + style.format(cost.value)

@@ -12,7 +12,9 @@ from torch.utils.data import BatchSampler, RandomSampler
 from tqdm import tqdm
 
 from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.nowcasters import Nowcaster
 from ninokit.training import NowcastEvent, Nowcasting
+from ninokit.training import attach as attach_to
 
 BASELINE = "baseline"
 NOWCASTING = "nowcasting"
@@ -52,6 +54,32 @@ class RunRecord:
     seed: int
     points: tuple[EvalPoint, ...]
     events: tuple[NowcastEvent, ...] = ()
+
+
+def nowcast_with(nowcaster: Nowcaster, task: Task, *, recalibrate_batchnorm: int = 0) -> AttachNowcasting:
+    """Nowcasting as a task has it: every ``task.period`` steps, horizons planned for ``task.total_steps``.
+
+    Args:
+        nowcaster: what predicts.
+        task: of the training.
+        recalibrate_batchnorm: see `ninokit.attach`.
+
+    Returns:
+        The method of a run, for `train`.
+    """
+
+    def attach(optimizer: torch.optim.Optimizer, model: nn.Module) -> Nowcasting:
+        return attach_to(
+            optimizer,
+            model,
+            nowcaster,
+            example_inputs=task.example_inputs(),
+            period=task.period,
+            total_steps=task.total_steps,
+            recalibrate_batchnorm=recalibrate_batchnorm,
+        )
+
+    return attach
 
 
 def batch_orders(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
@@ -97,6 +125,7 @@ def train(
     device: str = "cpu",
     attach: AttachNowcasting | None = None,
     stop_at_target: bool = False,
+    max_steps: int | None = None,
 ) -> RunRecord:
     """Train the task's network once and measure it on the way.
 
@@ -110,6 +139,8 @@ def train(
         attach: adds nowcasting to an optimizer and its network, and returns a `ninokit.Nowcasting`. None is
             the baseline. The time it takes counts as training time.
         stop_at_target: end the run at the first evaluation that reaches the task's target.
+        max_steps: end the run there, at least 1, with all else, such as the horizons, planned for the task's
+            ``total_steps``; None goes to the end.
 
     Returns:
         The record, with an evaluation every ``task.eval_every`` steps and one at the last step.
@@ -124,16 +155,24 @@ def train(
     target_device = torch.device(device)
     with torch.random.fork_rng(devices=[target_device] if target_device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _Run(task, data.to(target_device), seed, target_device, stop_at_target).finish(attach)
+        last_step = min(task.total_steps, max_steps or task.total_steps)
+        return _Run(task, data.to(target_device), seed, target_device, last_step, stop_at_target).finish(attach)
 
 
 class _Run:
     """A training run on its way."""
 
     def __init__(
-        self, task: Task, data: ClassificationData, seed: int, device: torch.device, stop_at_target: bool
+        self,
+        task: Task,
+        data: ClassificationData,
+        seed: int,
+        device: torch.device,
+        last_step: int,
+        stop_at_target: bool,
     ) -> None:
         self.task = task
+        self.last_step = last_step
         self.stop_at_target = stop_at_target
         self.data = data
         self.seed = seed
@@ -156,12 +195,11 @@ class _Run:
             nowcasting.detach()
 
     def _points(self, method: str) -> Iterator[EvalPoint]:
-        total = self.task.total_steps
         title = f"{self.task.name} {method} seed {self.seed}"
         # disable=None: no bar where the output is not a terminal.
-        with tqdm(total=total, desc=title, unit="step", disable=None) as bar:
-            while self.step < total:
-                steps = min(self.task.eval_every, total - self.step)
+        with tqdm(total=self.last_step, desc=title, unit="step", disable=None) as bar:
+            while self.step < self.last_step:
+                steps = min(self.task.eval_every, self.last_step - self.step)
                 loss = self._train_steps(steps)
                 score = self.task.evaluate(self.model, self.data)
                 bar.update(steps)

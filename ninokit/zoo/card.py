@@ -169,8 +169,9 @@ class Measurement(_Part):
         Raises:
             ZooError: if a seed lacks one of its runs.
         """
+        from ninokit.benchmarks.report import describe_hardware
+
         config, environment = results.config, results.environment
-        machine = environment["device"] if environment["device"] != "cpu" else environment["processor"]
         return cls(
             task=config["task"],
             distribution=distribution,
@@ -179,7 +180,7 @@ class Measurement(_Part):
             baseline=f"AdamW, learning rate {config['lr']:g}",
             period=config["period"],
             commit=environment["commit"],
-            hardware=f"{machine}, threads {environment['threads']}",
+            hardware=describe_hardware(environment),
             seeds=[_seed_runs(row) for row in results.summary if row.label != "median"],
         )
 

@@ -11,6 +11,7 @@ import torch
 
 from ninokit import hookimpl
 from ninokit.benchmarks import compare as compare_module
+from ninokit.benchmarks import training
 from ninokit.benchmarks.compare import compare, configured_task
 from ninokit.benchmarks.report import read_results
 from ninokit.configuration import CompareConfig
@@ -95,8 +96,8 @@ def test_batchnorms_are_recalibrated_where_asked(config, monkeypatch):
         seen.append(recalibrate_batchnorm)
         return attach_to(*arguments, recalibrate_batchnorm=recalibrate_batchnorm, **settings)
 
-    attach_to = compare_module.attach_to
-    monkeypatch.setattr(compare_module, "attach_to", attach)
+    attach_to = training.attach_to
+    monkeypatch.setattr(training, "attach_to", attach)
     compare(config)
     config.recalibrate_batchnorm = 7
     assert compare(config).config["recalibrate_batchnorm"] == 7
