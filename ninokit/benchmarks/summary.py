@@ -94,7 +94,8 @@ def summarize(runs: Sequence[RunRecord], target: float, better: Better) -> tuple
 def with_median(rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows of the seeds, and that of their median.
 
-    A run that never reached the target counts as slower than every run that did.
+    A run that never reached the target counts as slower than every run that did. The saving is the median of the seeds'
+    savings, of runs from one initialisation each, rather than what the median costs would save.
 
     Args:
         rows: a row a seed, with the costs of both runs.
@@ -157,8 +158,8 @@ def _saving(baseline: Cost | None, nowcasting: Cost | None) -> Saving | None:
 def median_saving(savings: Sequence[Saving | None]) -> Saving | None:
     """The median of some savings, as far as it can be told.
 
-    A saving known only by a bound, or not at all, may be anything on the other side of it; so what holds for the median
-    is the median of what holds for each.
+    A saving is at most 1. One that is known by a bound, or not at all, may be anything that this leaves; so the median
+    lies between the median of the least and that of the most that each can be.
 
     Args:
         savings: at least one; None where neither of two runs reached the target.
@@ -180,10 +181,14 @@ def median_saving(savings: Sequence[Saving | None]) -> Saving | None:
 
 
 def _median_row(rows: Sequence[Row]) -> Row:
-    return compare_costs(
-        "median",
-        (_median([row.baseline_steps for row in rows]), _median([row.baseline_seconds for row in rows])),
-        (_median([row.nowcasting_steps for row in rows]), _median([row.nowcasting_seconds for row in rows])),
+    return Row(
+        label="median",
+        baseline_steps=_median([row.baseline_steps for row in rows]),
+        nowcasting_steps=_median([row.nowcasting_steps for row in rows]),
+        steps_saved=median_saving([row.steps_saved for row in rows]),
+        baseline_seconds=_median([row.baseline_seconds for row in rows]),
+        nowcasting_seconds=_median([row.nowcasting_seconds for row in rows]),
+        seconds_saved=median_saving([row.seconds_saved for row in rows]),
     )
 
 
@@ -222,6 +227,19 @@ def format_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
+    return aligned_table(header, body)
+
+
+def aligned_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that is readable as text too.
+
+    Args:
+        header: a title a column.
+        body: a cell a column in each row.
+
+    Returns:
+        The table, without a newline at its end.
+    """
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rule = tuple("-" * (width - 1) + ":" for width in widths)
     lines = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from ninokit.benchmarks.report import Results
-    from ninokit.benchmarks.summary import Row
+    from ninokit.benchmarks.summary import Cost, Row
 
 __all__ = [
     "CARD_FILE",
@@ -28,6 +28,7 @@ __all__ = [
     "TrainingRun",
     "TrainingTask",
     "WeightsFile",
+    "add_measurements",
     "format_card",
     "parse_card",
     "read_card",
@@ -113,19 +114,29 @@ class Run(_Part):
     seconds: PositiveFloat
     reached: bool
 
+    @property
+    def costs(self) -> tuple[Cost, Cost]:
+        """Steps and seconds."""
+        from ninokit.benchmarks.summary import Cost
+
+        return Cost(self.steps, self.reached), Cost(self.seconds, self.reached)
+
 
 class SeedRuns(_Part):
-    """The two trainings of one seed.
+    """The trainings of one seed.
 
     Args:
         seed: at least 0.
         baseline: without nowcasting.
         nowcasting: with it.
+        others: other ways to train, to compare with, each by its name: the optimizer at a tuned learning rate, or
+            another nowcaster.
     """
 
     seed: Annotated[int, Field(ge=0)]
     baseline: Run
     nowcasting: Run
+    others: dict[Text, Run] = {}
 
 
 class Measurement(_Part):
@@ -185,14 +196,31 @@ class Measurement(_Part):
         )
 
     @property
+    def question(self) -> tuple[str, float, str, int]:
+        """What was asked: the same question again has a newer answer."""
+        return self.task, self.target, self.baseline, self.period
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """Costs and savings, a row a seed, and their median if there are several."""
-        from ninokit.benchmarks.summary import Cost, compare_costs, with_median
+        return self._rows([seed.nowcasting for seed in self.seeds])
 
-        def costs(run: Run) -> tuple[Cost, Cost]:
-            return Cost(run.steps, run.reached), Cost(run.seconds, run.reached)
+    def rows_of(self, other: str) -> tuple[Row, ...]:
+        """Costs and savings of another way to train, in the place of nowcasting.
 
-        return with_median([compare_costs(str(s.seed), costs(s.baseline), costs(s.nowcasting)) for s in self.seeds])
+        Args:
+            other: its name; every seed must have it.
+
+        Returns:
+            As `rows`.
+        """
+        return self._rows([seed.others[other] for seed in self.seeds])
+
+    def _rows(self, runs: Sequence[Run]) -> tuple[Row, ...]:
+        from ninokit.benchmarks.summary import compare_costs, with_median
+
+        pairs = zip(self.seeds, runs, strict=True)
+        return with_median([compare_costs(str(seed.seed), seed.baseline.costs, run.costs) for seed, run in pairs])
 
 
 class Card(_Part):
@@ -260,6 +288,30 @@ class Card(_Part):
     def tag(self) -> str:
         """What comes after the point in the name."""
         return self.name.partition(".")[2]
+
+    def distribution_of(self, task: str) -> Literal["in", "out"]:
+        """Whether the nowcaster was trained on a task.
+
+        Args:
+            task: its name, in any spelling: the publisher's ``FM-16`` is ``fm16``.
+
+        Returns:
+            ``in`` if it was, else ``out``.
+        """
+        return "in" if _letters(task) in {_letters(known.task) for known in self.trained_on} else "out"
+
+    def with_measurements(self, measured: Sequence[Measurement]) -> Card:
+        """The card with what was measured since.
+
+        Args:
+            measured: the new rows.
+
+        Returns:
+            The card with them at the end, in the place of earlier ones of the same task, target, baseline and period.
+        """
+        new = {row.question for row in measured}
+        kept = [row for row in self.measurements if row.question not in new]
+        return self.model_copy(update={"measurements": [*kept, *measured]})
 
 
 def read_card(path: Path) -> Card:
@@ -334,6 +386,31 @@ def format_card(card: Card) -> str:
     if yaml.safe_load(text) != content:  # PyYAML folds the line breaks that are none in ASCII
         raise ZooError(f"card of {card.name}: a text does not survive YAML; leave out its control characters")
     return text
+
+
+def add_measurements(path: Path, measured: Sequence[Measurement]) -> Card:
+    """Add what was measured to a card's file, replacing it in one go.
+
+    Args:
+        path: of the card.
+        measured: see `Card.with_measurements`.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        ZooError: if there is no card, or it is malformed.
+    """
+    from ninokit.benchmarks.report import write_text
+
+    card = read_card(path).with_measurements(measured)
+    write_text(path, format_card(card))
+    return card
+
+
+def _letters(name: str) -> str:
+    """What is left of a name in any spelling."""
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _faults(errors: Iterable[ErrorDetails]) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ninokit.zoo.card import Card, Measurement, TrainingRun, TrainingTask, WeightsFile
+
+if TYPE_CHECKING:
+    from ninokit.benchmarks.summary import Row
 
 __all__ = ["render_card", "render_page", "saved_steps"]
 
@@ -77,9 +81,12 @@ def saved_steps(measurement: Measurement) -> str:
     Returns:
         The saving in steps: of the only seed, or of the median with the range of the seeds in brackets.
     """
+    return _saved(measurement.rows)
+
+
+def _saved(rows: Sequence[Row]) -> str:
     from ninokit.benchmarks.summary import format_saving
 
-    rows = measurement.rows
     if len(rows) == 1:
         return format_saving(rows[0].steps_saved)
     seeds = ", ".join(format_saving(row.steps_saved) for row in rows[:-1])
@@ -95,8 +102,13 @@ def _measurement(measurement: Measurement) -> str:
         f"{measurement.target:g}; {measurement.baseline}; a nowcast every {measurement.period} steps; "
         f"{measurement.hardware}; commit {measurement.commit or _UNKNOWN}:"
     )
-    note = f"\n\n{measurement.note}" if measurement.note else ""
-    return f"{title}\n\n{format_table(measurement.rows)}{note}"
+    parts = [title, format_table(measurement.rows)]
+    if others := measurement.seeds[0].others:
+        saved = [(name, _saved(measurement.rows_of(name))) for name in others]
+        parts.append(
+            _table(("against the same baseline", "steps saved"), [("nowcasting", saved_steps(measurement)), *saved])
+        )
+    return "\n\n".join([*parts, measurement.note] if measurement.note else parts)
 
 
 def _task(task: TrainingTask) -> str:

@@ -18,7 +18,7 @@ from ninokit.zoo.http import get_text
 from ninokit.zoo.names import find
 from ninokit.zoo.settings import cache_folder, offline_by
 
-__all__ = ["is_source", "resolve"]
+__all__ = ["is_remote", "is_source", "resolve"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,18 @@ def is_source(source: str) -> bool:
         Whether it begins with ``hf-hub:``, ``local-dir:``, ``https://`` or ``http://``.
     """
     return source.startswith((hub.PREFIX, _FOLDER, *_ADDRESS))
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source names an entry elsewhere, of which there is at most a copy here.
+
+    Args:
+        source: any text.
+
+    Returns:
+        Whether it begins with ``hf-hub:``, ``https://`` or ``http://``.
+    """
+    return source.startswith((hub.PREFIX, *_ADDRESS))
 
 
 def resolve(source: str) -> Entry:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ninokit.benchmarks.report import read_results
 from ninokit.benchmarks.summary import Saving, format_table
 from ninokit.errors import ZooError
-from ninokit.zoo import Measurement, TrainingRun, TrainingTask, WeightsFile
-from ninokit.zoo.card import parse_card, read_card, write_card
+from ninokit.zoo import Measurement, Run, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.card import add_measurements, parse_card, read_card, write_card
 from ninokit.zoo.http import URL_PATTERN
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -156,9 +156,42 @@ def test_savings_by_hand():
         Saving(0.4, "="),
         Saving(-0.1, "="),
         Saving(0.25, "≥"),
-        Saving(-0.1, "="),  # medians of 100 and 110 steps
+        Saving(0.25, "≥"),  # the third is not below it
     ]
-    assert [round(row.seconds_saved.share, 9) for row in rows] == [0.1, -0.2, 0.1, -0.2]
+    assert [round(row.seconds_saved.share, 9) for row in rows] == [0.1, -0.2, 0.1, 0.1]
+
+
+def test_other_ways_to_train_are_compared_with_the_same_baseline(tmp_path):
+    measurement = make_measurement((100, 10.0, True, 60, 9.0, True), (200, 20.0, True, 110, 12.0, True))
+    others = [Run(steps=80, seconds=5.0, reached=True), Run(steps=300, seconds=30.0, reached=False)]
+    seeds = [
+        seed.model_copy(update={"others": {"linefit": run}})
+        for seed, run in zip(measurement.seeds, others, strict=True)
+    ]
+    beside = measurement.model_copy(update={"seeds": seeds})
+    assert [row.steps_saved for row in beside.rows_of("linefit")[:2]] == [Saving(0.2, "="), Saving(-0.5, "≤")]
+    assert beside.rows == measurement.rows
+    write_card(make_card(measurements=[beside]), tmp_path / "card.yaml")
+    assert read_card(tmp_path / "card.yaml").measurements == [beside]
+
+
+@pytest.mark.parametrize(
+    ("task", "distribution"), [("fm16", "in"), ("FM-16", "in"), ("c10_16", "in"), ("fm32", "out"), ("fm_1", "out")]
+)
+def test_the_distribution_follows_from_what_it_was_trained_on(task, distribution):
+    card = make_card(trained_on=[TrainingTask(task="FM-16"), TrainingTask(task="C10-16")])
+    assert card.distribution_of(task) == distribution
+
+
+def test_what_is_measured_again_is_replaced_and_the_rest_stays(tmp_path):
+    old = make_measurement((100, 10.0, True, 60, 9.0, True))
+    wider = old.model_copy(update={"period": 200})
+    new = make_measurement((100, 10.0, True, 50, 9.0, True))
+    path = tmp_path / "card.yaml"
+    write_card(make_card(measurements=[old, wider]), path)
+    assert add_measurements(path, [new]).measurements == [wider, new]
+    assert read_card(path).measurements == [wider, new]
+    assert [each.name for each in tmp_path.iterdir()] == ["card.yaml"]
 
 
 def test_one_seed_has_no_median():

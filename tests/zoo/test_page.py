@@ -10,7 +10,7 @@ import pytest
 from hand_made_cards import make_card, make_measurement
 
 from ninokit.builtin.zoo import ninokit_zoo
-from ninokit.zoo import TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo import Run, TrainingRun, TrainingTask, WeightsFile
 from ninokit.zoo.card import read_card
 from ninokit.zoo.page import render_card, render_page, saved_steps
 
@@ -57,6 +57,17 @@ def test_a_card():
         "| ---: | -------------: | ---------------: | ----: | ---------: | -----------: | ----: |\n"
         "|    0 |            100 |               60 |  40 % |        1.5 |          1.2 |  17 % |\n\n"
         "A note.\n"
+    )
+
+
+def test_what_was_compared_with_stands_beside_it():
+    measurement = make_measurement((100, 1.5, True, 60, 1.25, True), (100, 1.5, True, 80, 1.25, True))
+    other = Run(steps=90, seconds=1.0, reached=True)
+    seeds = [seed.model_copy(update={"others": {"linefit": other}}) for seed in measurement.seeds]
+    text = render_card(make_card(measurements=[measurement.model_copy(update={"seeds": seeds})]))
+    assert text.endswith(
+        "| against the same baseline | steps saved |\n| --- | --- |\n"
+        "| nowcasting | 30 % (seeds: 40 %, 20 %) |\n| linefit | 10 % (seeds: 10 %, 10 %) |\n"
     )
 
 
