@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_collect(commands)
     _add_encode(commands)
+    _add_evaluate(commands)
     _add_pretrain(commands)
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
@@ -89,6 +90,18 @@ def _add_collect(commands: _Commands) -> None:
     )
     _add_settings(command, "networks=32")
     command.set_defaults(run=_run_collect)
+
+
+def _add_evaluate(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure what a nowcaster saves on many tasks",
+        description="Train tasks with AdamW, with AdamW tuned, and with nowcasters, over the same seeds; write the "
+        "savings as tables and pictures and into the nowcaster's card. The same command goes on where it was stopped.",
+    )
+    command.add_argument("nowcaster", metavar="NOWCASTER", help="a name, the folder of an entry, or a checkpoint")
+    _add_settings(command, "'tasks=[digits_mlp]'")
+    command.set_defaults(run=_run_evaluate)
 
 
 def _add_settings(command: argparse.ArgumentParser, example: str) -> None:
@@ -145,6 +158,17 @@ def _run_pretrain(options: argparse.Namespace) -> None:
 
     entry = pretrain(load_config(PretrainConfig, options.config, options.settings), options.config)
     print(f"Written: the entry {entry}; beside it checkpoint.pt, curves.csv, horizons.csv, curves.png")
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    from ninokit.benchmarks.evaluation.evaluate import evaluate
+    from ninokit.benchmarks.evaluation.report import format_evaluation
+    from ninokit.benchmarks.evaluation.settings import EvaluateConfig
+    from ninokit.configuration import load_config
+
+    config = load_config(EvaluateConfig, options.config, options.settings)
+    print(format_evaluation(evaluate(options.nowcaster, config)))
+    print(f"Written to {config.out}: evaluation.json, evaluation.md, savings.png, a picture a task, all runs")
 
 
 def _run_encode(options: argparse.Namespace) -> None:

@@ -56,12 +56,14 @@ def is_device(name: str) -> bool:
     return re.fullmatch(r"cpu|cuda(:\d+)?", name) is not None
 
 
-def _seeds(values: Sequence[int]) -> bool:
+def are_seeds(values: Sequence[int]) -> bool:
+    """Whether there is at least one seed, and none twice or below 0."""
     return len(values) > 0 and len(set(values)) == len(values) and min(values) >= 0
 
 
 COUNT = "a whole number, at least 1"
 DEVICE = "cpu, cuda or cuda:N"
+SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
 
 
 @dataclass(kw_only=True)
@@ -88,7 +90,7 @@ class CompareConfig:
     """
 
     task: str = setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
-    seeds: list[int] = setting([0, 1, 2], "a list of distinct whole numbers from 0, such as [0,1,2]", _seeds)
+    seeds: list[int] = setting([0, 1, 2], SEEDS, are_seeds)
     nowcaster: str = setting("linefit", "the name of a nowcaster, another source, or the path of a checkpoint", bool)
     # OmegaConf reads the annotations at run time; Optional is what all its versions know.
     nowcaster_sha256: Optional[str] = setting(  # noqa: UP045

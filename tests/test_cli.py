@@ -194,3 +194,23 @@ def test_verbosity(flags, level):
     logging.getLogger().handlers.clear()
     main([*flags, "tasks"])
     assert logging.getLogger().level == level
+
+
+def test_evaluate(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    out, file = tmp_path / "out", tmp_path / "settings.yaml"
+    file.write_text("tasks: [digits_mlp]\nagainst: []\nseeds: [1]\nlr_factors: []\n")
+    assert main(["evaluate", "--config", str(file), "linefit", f"out={out}", "max_steps=10"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# linefit: steps and seconds to the target\n")
+    assert re.search(r"\| +AdamW \| +0\.008 \| +>10 \| +>10 \|", printed)
+    assert printed.endswith(
+        f"Written to {out}: evaluation.json, evaluation.md, savings.png, a picture a task, all runs\n"
+    )
+
+
+def test_evaluate_wants_a_nowcaster(capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["evaluate"])
+    assert "NOWCASTER" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def plot_runs(
         score.axhline(target, color="0.35", linestyle="--", linewidth=1, label=f"target {target:g}")
     panels[0, 0].set_ylabel("training loss (mean since last evaluation)")
     panels[1, 0].set_ylabel(metric)
-    figure.legend(*_legend_entries(panels), loc="outside lower center", ncols=6, frameon=False)
+    handles, labels = _legend_entries(panels)
+    columns = 6 if len(labels) <= 5 else 4  # as many as fit side by side
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.savefig(path, format="png")
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ninokit._optional import require
 from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.device import check_device, torch_threads
-from ninokit.benchmarks.report import describe_environment
+from ninokit.benchmarks.report import describe_environment, describe_hardware
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import POSITION_DIM
 from ninokit.pretraining.checkpoint import load_checkpoint, save_checkpoint
@@ -187,7 +187,6 @@ def _failures(point: Point) -> list[str]:
 def _card(config: PretrainConfig, split: Split, recipe: Path | None) -> Card:
     """What is known before the training; made then, so that a wrong name is found."""
     environment = describe_environment(config.device)
-    machine = environment["device"] if environment["device"] != "cpu" else environment["processor"]
     networks = Counter(trajectory.task for trajectory in split.training)
     steps = {trajectory.task: int(trajectory.steps[-1]) for trajectory in split.training}
     content = {
@@ -209,7 +208,7 @@ def _card(config: PretrainConfig, split: Split, recipe: Path | None) -> Card:
             command=_command(config),
             recipe=str(recipe) if recipe is not None else None,
             config=asdict(config),
-            hardware=f"{machine}, threads {environment['threads']}",
+            hardware=describe_hardware(environment),
         ),
     }
     return parse_card(content, f"the entry {config.entry_name!r}")

@@ -43,8 +43,8 @@ def test_the_tasks_example_inputs_reach_the_encoder(tiny, config, monkeypatch):
         found.append(settings["example_inputs"])
         return attach_to(*arguments, **settings)
 
-    attach_to = compare_module.attach_to
-    monkeypatch.setattr(compare_module, "attach_to", attach)
+    attach_to = training.attach_to
+    monkeypatch.setattr(training, "attach_to", attach)
     inputs = torch.zeros(2, 2)
     monkeypatch.setattr(compare_module, "configured_task", lambda _: replace(tiny, example_inputs=lambda: inputs))
     compare(config)

@@ -1,0 +1,191 @@
+"""Measure what a nowcaster saves, task by task and seed by seed, against AdamW and other nowcasters."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ninokit._optional import require
+from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.device import check_device, torch_threads
+from ninokit.benchmarks.evaluation.contenders import ADAMW, TUNED, Contender, load_contenders
+from ninokit.benchmarks.evaluation.plot import plot_savings
+from ninokit.benchmarks.evaluation.report import format_evaluation
+from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult, Trial, joined, write_evaluation
+from ninokit.benchmarks.evaluation.runs import FinishedRun, RunStore, TrainingPlan
+from ninokit.benchmarks.evaluation.settings import EvaluateConfig
+from ninokit.benchmarks.evaluation.tuning import candidates, choose
+from ninokit.benchmarks.plot import plot_runs
+from ninokit.benchmarks.report import write_text
+from ninokit.benchmarks.summary import costs_to_target
+from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.errors import ConfigError
+from ninokit.zoo import Run
+from ninokit.zoo.card import add_measurements
+
+__all__ = ["evaluate"]
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(nowcaster: str, config: EvaluateConfig) -> Evaluation:
+    """Train every task with AdamW, with AdamW tuned, and with each nowcaster, over the same seeds.
+
+    In the folder ``config.out`` every finished run is kept under ``runs/``; the same call, or one with more tasks,
+    seeds or nowcasters, trains only what is not there. After every task ``evaluation.json``, ``evaluation.md``,
+    ``savings.png`` and the task's curves are replaced.
+
+    Args:
+        nowcaster: what the evaluation is about: as `ninokit.nowcasters.load` takes it.
+        config: the settings.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigError: a setting does not fit, or a run of other settings is there.
+        CheckpointError: a nowcaster can't be loaded.
+        DatasetError: a task's data is not there.
+        DependencyError: an optional package is missing.
+
+    Example:
+        >>> config = EvaluateConfig(tasks=["digits_mlp"], seeds=[0], out="runs/digits")
+        >>> evaluate("linefit", config).tasks[0].rows("AdamW", "linefit")  # doctest: +SKIP
+    """
+    # Asked before hours of training, not after them.
+    require("matplotlib.figure", "the pictures of an evaluation")
+    check_device(config.device)
+    _check_seeds(config)
+    tasks = [find_task(name) for name in config.tasks]
+    contenders = load_contenders([nowcaster, *config.against])
+    with torch_threads(config.threads):
+        evaluation = _evaluate(tasks, contenders, config)
+    card_path = contenders[0].card_path
+    if config.write_card and card_path is not None:
+        add_measurements(card_path, evaluation.measurements())
+        _log.info("%s has what was measured", card_path)
+    return evaluation
+
+
+def _check_seeds(config: EvaluateConfig) -> None:
+    both = sorted(set(config.seeds) & set(config.tuning_seeds))
+    if both and config.lr_factors:
+        raise ConfigError(
+            "tuning_seeds: must be none of seeds, or the learning rate is chosen on what it is judged by; got "
+            f"{both} in both"
+        )
+
+
+def _evaluate(tasks: Sequence[Task], contenders: Sequence[Contender], config: EvaluateConfig) -> Evaluation:
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    environments: list[Any] = []
+    trained_on = {
+        each.name: tuple(task.task for task in each.card.trained_on) for each in contenders if each.card is not None
+    }
+    evaluation = Evaluation(contenders[0].name, asdict(config), {}, trained_on, ())
+    # disable=None: no bar where the output is not a terminal.
+    with tqdm(total=len(tasks) * _runs_a_task(contenders, config), unit="run", disable=None) as bar:
+        for task in tasks:
+            work = _TaskEvaluation(task, contenders, config, bar.update)
+            result = work.finish()
+            environments += work.environments
+            evaluation = replace(evaluation, environment=joined(environments), tasks=(*evaluation.tasks, result))
+            _write(evaluation, work, folder)
+    return evaluation
+
+
+def _runs_a_task(contenders: Sequence[Contender], config: EvaluateConfig) -> int:
+    tuned = len(config.lr_factors) > 0
+    trials = (len(config.lr_factors) + 1) * len(config.tuning_seeds) * tuned
+    return trials + (1 + tuned + len(contenders)) * len(config.seeds)
+
+
+def _write(evaluation: Evaluation, work: _TaskEvaluation, folder: Path) -> None:
+    write_evaluation(evaluation, folder / "evaluation.json")
+    write_text(folder / "evaluation.md", format_evaluation(evaluation))
+    plot_savings(evaluation, folder / "savings.png")
+    task = work.task
+    plot_runs(
+        {name: [run.record for run in runs] for name, runs in work.runs.items()},
+        folder / f"{task.name}.png",
+        title=f"{task.name}: AdamW with and without nowcasting",
+        metric=task.metric.name,
+        target=task.target,
+        better=task.metric.better,
+    )
+    _log.info("%s is finished; see %s", task.name, folder)
+
+
+class _TaskEvaluation:
+    """The evaluation of one task on its way."""
+
+    def __init__(
+        self, task: Task, contenders: Sequence[Contender], config: EvaluateConfig, advance: Callable[[int], object]
+    ) -> None:
+        self.task = task
+        self.contenders = contenders
+        self.config = config
+        self.advance = advance
+        self.store = RunStore(Path(config.out) / "runs")
+        self.load_data = cache(self._load_data)
+        self.runs: dict[str, list[FinishedRun]] = {}
+        self.environments: list[Any] = []
+
+    def _load_data(self) -> ClassificationData:
+        root = self.config.data_root
+        return self.task.load_data(Path(root) if root is not None else None).to(self.config.device)
+
+    def finish(self) -> TaskResult:
+        methods = [self._method(ADAMW, self.task.lr)]
+        trials: tuple[Trial, ...] = ()
+        if self.config.lr_factors:
+            trials = tuple(self._trial(lr) for lr in candidates(self.task.lr, self.config.lr_factors))
+            methods.append(self._method(TUNED, choose(trials, self.task.metric.better).lr))
+        methods += [self._method(each.name, self.task.lr, each) for each in self.contenders]
+        return TaskResult(
+            task=self.task.name,
+            metric=self.task.metric.name,
+            target=self.task.target,
+            period=self.task.period,
+            seeds=tuple(self.config.seeds),
+            methods=tuple(methods),
+            trials=trials,
+        )
+
+    def _method(self, name: str, lr: float, contender: Contender | None = None) -> Method:
+        self.runs[name] = [self._run(lr, seed, contender) for seed in self.config.seeds]
+        distribution = None if contender is None else contender.distribution_of(self.task.name)
+        return Method(name, lr, tuple(map(self._costs, self.runs[name])), distribution)
+
+    def _trial(self, lr: float) -> Trial:
+        runs = [self._run(lr, seed) for seed in self.config.tuning_seeds]
+        scores = [[point.score for point in run.record.points if math.isfinite(point.score)] for run in runs]
+        best = [self.task.metric.better.best(each) for each in scores if each]
+        return Trial(lr, tuple(map(self._costs, runs)), statistics.median(best) if len(best) == len(runs) else None)
+
+    def _run(self, lr: float, seed: int, contender: Contender | None = None) -> FinishedRun:
+        plan = TrainingPlan(
+            task=replace(self.task, lr=lr),
+            seed=seed,
+            stop_at_target=self.config.stop_at_target,
+            max_steps=self.config.max_steps,
+            device=self.config.device,
+            contender=contender,
+        )
+        run = self.store.get(plan, self.load_data)
+        self.environments.append(run.environment)
+        self.advance(1)
+        return run
+
+    def _costs(self, run: FinishedRun) -> Run:
+        steps, seconds = costs_to_target(run.record, self.task.target, self.task.metric.better)
+        return Run(steps=int(steps.value), seconds=round(seconds.value, 3), reached=steps.reached)
