@@ -11,6 +11,7 @@ import ninokit.pretraining
 from ninokit.configuration import load_config
 from ninokit.pretraining.collect_config import CollectConfig
 from ninokit.pretraining.collection_plan import collectable_task
+from ninokit.pretraining.pretrain_config import PretrainConfig
 
 RECIPES = sorted((Path(ninokit.pretraining.__file__).parent / "recipes").glob("collect-*.yaml"))
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
@@ -41,3 +42,13 @@ def test_the_small_recipe_takes_small_networks_alone():
 def test_every_setting_is_documented():
     text = DOCUMENTATION.read_text(encoding="utf-8")
     assert [field.name for field in fields(CollectConfig) if f"`{field.name}" not in text] == []
+
+
+@pytest.mark.parametrize("family", ["nino", "wnn"])
+def test_the_small_nowcasters_learn_from_the_small_collection(family):
+    folder = RECIPES[0].parent
+    collection = load_config(CollectConfig, folder / "collect-small.yaml", [])
+    config = load_config(PretrainConfig, folder / f"pretrain-{family}-small.yaml", [])
+    assert config.family == family
+    assert config.trajectories == collection.out
+    assert set(config.validation_tasks) < set(collection.tasks)
