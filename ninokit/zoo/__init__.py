@@ -1,8 +1,8 @@
 """The zoo: pretrained nowcasters by name, each with a card.
 
 >>> import ninokit.zoo
->>> ninokit.zoo.list("nino_*")
-['nino_h128.published']
+>>> ninokit.zoo.list("nino_h32*")
+['nino_h32.v1']
 >>> ninokit.zoo.info("nino_h128").licence
 'MIT'
 """

@@ -54,7 +54,7 @@ def load(source: str, *, sha256: str | None = None) -> Nowcaster:
         DependencyError: see `info`.
 
     Example:
-        >>> load("wnn_h32.published").context  # doctest: +SKIP
+        >>> load("wnn_h32.v1").context
         5
     """
     entry = resolve(source)
