@@ -39,9 +39,13 @@ def digits_of(positions: Ints) -> list[tuple[int, int]] | None:
     rows = positions.reshape(-1, run)
     if (np.diff(rows, axis=1) != step).any():
         return None
-    outer = digits_of(rows[:, 0])
-    if outer is None or (outer and outer[-1][1] <= step * (run - 1)):
+    outer, reach = digits_of(rows[:, 0]), step * (run - 1)
+    if outer is None:
         return None
+    for size, stride in reversed(outer):
+        if stride <= reach:
+            return None
+        reach += stride * (size - 1)
     return [*outer, (run, step)]
 
 

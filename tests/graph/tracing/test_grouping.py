@@ -39,12 +39,13 @@ def factorisations(number: int) -> list[list[int]]:
 
 
 def all_digits(positions: list[int]) -> list[list[tuple[int, int]]]:
-    """Every lattice with ascending digits, each of which steps over the next, that reads these positions."""
+    """Every lattice with ascending digits, each of which steps over all that those inside reach, of these positions."""
     found = []
     for sizes in factorisations(len(positions)):
         inner = [math.prod(sizes[number + 1 :]) for number in range(len(sizes))]
         digits = [(size, positions[step] - positions[0]) for size, step in zip(sizes, inner, strict=True)]
-        over = all(a > b * (size - 1) for (_, a), (size, b) in itertools.pairwise(digits))
+        reaches = [sum(stride * (size - 1) for size, stride in digits[number + 1 :]) for number in range(len(digits))]
+        over = all(stride > reach for (_, stride), reach in zip(digits, reaches, strict=True))
         if all(stride > 0 for _, stride in digits) and over and lattice(positions[0], digits) == positions:
             found.append(digits)
     return found
@@ -87,6 +88,8 @@ def test_digits(values):
         ([0, 1, 3], None),
         ([0, 1, 4, 6], None),
         ([0, 2, 1, 3], None),  # digits that interleave
+        ([0, 2, 4, 6, 5, 7, 9, 11], None),
+        ([0, 2, 3, 5, 6, 8, 7, 9, 10, 12, 13, 15], None),  # each of which steps over the next one alone
         ([4, 5, 0, 1], None),
     ],
 )
