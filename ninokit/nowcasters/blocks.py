@@ -22,6 +22,8 @@ __all__ = ["Block", "BlockStates", "Tile"]
 # Sources a tile at most, so that a tile is a rectangle: whichever axis of it lies along the parameter's memory, its
 # runs fill cache lines.
 _MAX_SOURCES = 256
+# Ends a tile at most, on either side: they have hidden features too, and blocks of vectors have as many as edges.
+_MAX_ENDS = 4096
 _MAX_TILES_A_JOB = 8
 
 
@@ -138,9 +140,9 @@ class Block:
         """
         group, dst, src = self.shape
         src_step = min(src, edges, _MAX_SOURCES)
-        dst_step = min(dst, edges // src_step)
-        src_step = min(src, edges // dst_step)  # few destinations leave room for more sources
-        group_step = min(group, edges // (src_step * dst_step))
+        dst_step = min(dst, edges // src_step, _MAX_ENDS)
+        src_step = min(src, edges // dst_step, _MAX_ENDS)  # few destinations leave room for more sources
+        group_step = min(group, edges // (src_step * dst_step), _MAX_ENDS // max(src_step, dst_step))
         for g in _ranges(group, group_step):
             for d in _ranges(dst, dst_step):
                 for s in _ranges(src, src_step):
