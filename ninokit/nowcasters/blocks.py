@@ -22,8 +22,6 @@ __all__ = ["Block", "BlockStates", "Tile"]
 # Sources a tile at most, so that a tile is a rectangle: whichever axis of it lies along the parameter's memory, its
 # runs fill cache lines.
 _MAX_SOURCES = 256
-# Ends a tile at most, on either side: they have hidden features too, and blocks of vectors have as many as edges.
-_MAX_ENDS = 4096
 _MAX_TILES_A_JOB = 8
 
 
@@ -129,36 +127,39 @@ class Block:
         else:
             nodes[self.dst].unflatten(0, self.shape[:2])[tile.group, tile.dst] += values
 
-    def tiles(self, edges: int) -> Iterator[Tile]:
-        """Cut the block into tiles of at most so many edges.
+    def tiles(self, edges: int, ends: int) -> Iterator[Tile]:
+        """Cut the block into tiles of at most so many edges, with at most so many ends.
 
         Args:
             edges: at least 1.
+            ends: destinations, and sources, of all slices, at least 1. In a block of vectors they are as many as the
+                edges.
 
         Yields:
             Tiles that cover the block once.
         """
         group, dst, src = self.shape
-        src_step = min(src, edges, _MAX_SOURCES)
-        dst_step = min(dst, edges // src_step, _MAX_ENDS)
-        src_step = min(src, edges // dst_step, _MAX_ENDS)  # few destinations leave room for more sources
-        group_step = min(group, edges // (src_step * dst_step), _MAX_ENDS // max(src_step, dst_step))
+        src_step = min(src, edges, ends, _MAX_SOURCES)
+        dst_step = min(dst, edges // src_step, ends)
+        src_step = min(src, edges // dst_step, ends)  # few destinations leave room for more sources
+        group_step = min(group, edges // (src_step * dst_step), ends // max(src_step, dst_step))
         for g in _ranges(group, group_step):
             for d in _ranges(dst, dst_step):
                 for s in _ranges(src, src_step):
                     yield Tile(g, d, s)
 
-    def runs(self, edges: int, threads: int) -> Iterator[Sequence[Tile]]:
+    def runs(self, edges: int, ends: int, threads: int) -> Iterator[Sequence[Tile]]:
         """The tiles, a few a job: enough jobs for all threads, few enough that they do not wait for each other.
 
         Args:
-            edges: a tile at most.
+            edges: of a tile at most.
+            ends: of a tile at most, see `tiles`.
             threads: that share the jobs.
 
         Yields:
             Tiles that follow each other.
         """
-        tiles = list(self.tiles(edges))
+        tiles = list(self.tiles(edges, ends))
         size = min(_MAX_TILES_A_JOB, max(1, len(tiles) // (2 * threads)))
         return (tiles[start : start + size] for start in range(0, len(tiles), size))
 

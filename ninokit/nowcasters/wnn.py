@@ -84,7 +84,7 @@ class Wnn(nn.Module, Nowcaster):
             for block in (Block.of(edges, graph) for edges in graph.blocks[name])
             if block.view is not None  # never None beside a parameter
             for carried in [BlockStates.of(block, {name: states}, scales, self.context, like)]
-            for run in block.runs(_TILE_EDGES, workers.threads)
+            for run in block.runs(_TILE_EDGES, _TILE_EDGES, workers.threads)
         )
         for _ in workers.run(jobs):
             pass

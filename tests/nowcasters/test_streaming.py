@@ -11,7 +11,7 @@ from torch import nn
 import ninokit
 from ninokit.errors import ConfigError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
-from ninokit.nowcasters import Nino, Wnn, blocks, streaming
+from ninokit.nowcasters import Nino, Wnn, streaming
 from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.kernels import products
 from ninokit.nowcasters.precision import float32_products
@@ -246,16 +246,14 @@ def test_no_feature_vector_an_edge(history_of):
     assert largest.elements < hidden * graph.num_edges / 8
 
 
-@given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 100))
-def test_tiles_cover_a_block_once_and_have_few_edges_and_ends(shape, edges):
+@given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 100), st.integers(1, 100))
+def test_tiles_cover_a_block_once_and_have_few_edges_and_ends(shape, edges, ends):
     block = Block(EdgeKind.LINEAR, slice(0, 1), slice(0, 1), shape)
     times = torch.zeros(shape, dtype=torch.int64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_MAX_ENDS", 8)
-        for tile in block.tiles(edges):
-            times[tile.window] += 1
-            group, dst, src = tile.shape
-            assert group * dst * src <= edges
-            assert group * dst <= 8
-            assert group * src <= 8
+    for tile in block.tiles(edges, ends):
+        times[tile.window] += 1
+        group, dst, src = tile.shape
+        assert group * dst * src <= edges
+        assert group * dst <= ends
+        assert group * src <= ends
     assert (times == 1).all()
