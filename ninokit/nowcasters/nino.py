@@ -48,8 +48,8 @@ class Nino(nn.Module, Nowcaster):
         layers: rounds of message passing.
         precision: of the products of a `forecast`: ``float32`` (more exactly, the weights' own dtype), ``tf32`` (on
             GPUs that have it), or ``bfloat16``, which rounds their factors and results and sums in float32; it misses
-            the step by up to 1 %, and takes two thirds of the time on a processor with bfloat16 instructions. May be
-            set at any time.
+            the step by up to 1 %, and takes two thirds of the time on a processor with bfloat16 instructions; on one
+            without them it is ``float32``. May be set at any time.
 
     Raises:
         ConfigError: if there is no such precision, or a number is below 1.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, get_args
 
 import torch
 
 from ninokit.errors import ConfigError
 
-__all__ = ["Precision", "check_precision", "float32_products", "product_dtype"]
+__all__ = ["Precision", "check_precision", "float32_products", "multiplies_bfloat16", "product_dtype"]
+
+_log = logging.getLogger(__name__)
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -28,17 +32,40 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision: expected one of {list(get_args(Precision))}, got {precision!r}")
 
 
-def product_dtype(precision: Precision, own: torch.dtype) -> torch.dtype:
+def product_dtype(precision: Precision, own: torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype of the factors of large products.
 
     Args:
         precision: as asked for.
         own: the dtype of the nowcaster's weights.
+        device: where the products are computed.
 
     Returns:
-        The nowcaster's own but for ``bfloat16``.
+        The nowcaster's own but for ``bfloat16``, and for that too on a processor that has no such products: in
+        software they take several times as long as the exact ones.
     """
-    return torch.bfloat16 if precision == "bfloat16" else own
+    if precision != "bfloat16" or not multiplies_bfloat16(device.type):
+        return own
+    return torch.bfloat16
+
+
+@cache
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether products in bfloat16 are not slower than others; logs a warning, once, where they are.
+
+    Args:
+        device: type of the device.
+
+    Returns:
+        False for a processor without instructions for them.
+    """
+    if device != "cpu" or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return True
+    _log.warning(
+        "this processor has no products in bfloat16; forecasts with precision='bfloat16' compute as exactly as with "
+        "'float32', and take as long"
+    )
+    return False
 
 
 @contextmanager

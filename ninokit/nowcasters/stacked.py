@@ -189,7 +189,7 @@ class _Stack:
     def __init__(self, nino: Nino, graph: NeuralGraph, positions: Tensor, states: Mapping[str, Tensor]) -> None:
         self._horizon = nino.max_horizon
         self._blocks = [*(Block.of(edges, graph) for edges in graph.edges), Block.self_loops(graph)]
-        dtype = product_dtype(nino.precision, positions.dtype)
+        dtype = product_dtype(nino.precision, positions.dtype, positions.device)
         self._composition = Composition(nino, {block.taps for block in self._blocks}, dtype)
         self._nodes = nino.node_embedding(positions)
         self._edges = list(self._parts(graph, states))

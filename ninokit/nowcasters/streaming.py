@@ -90,11 +90,11 @@ class _Stream:
         for block in self._blocks:
             self._carrying[block.parameter].append(block)
         self._like = nino.edge_embedding.weight
-        dtype = product_dtype(nino.precision, self._like.dtype)
+        device = self._like.device
+        dtype = product_dtype(nino.precision, self._like.dtype, device)
         self._composition = Composition(nino, {block.taps for block in self._blocks}, dtype)
         self._kernel = make_kernel(self._composition, nino.precision)
-        device = self._like.device.type
-        self._rows = _TILE_EDGES.get(device, _TILE_EDGES_ELSEWHERE)  # nodes a job, or at an end of a tile
+        self._rows = _TILE_EDGES.get(device.type, _TILE_EDGES_ELSEWHERE)  # nodes a job, or at an end of a tile
         self._tile_edges = self._rows * self._kernel.tiles_at_once
         self._scales = {name: Scale.of(history[name], self._like) for name in graph.parameters}
         self._nodes: Tensor = nino.node_embedding(graph.positions.to(self._like))  # shape: (N, H)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import ninokit
+from ninokit.nowcasters import precision
 
 
 def random_history(model: nn.Module, context: int = 5) -> dict[str, torch.Tensor]:
@@ -17,6 +18,12 @@ def random_history(model: nn.Module, context: int = 5) -> dict[str, torch.Tensor
 @pytest.fixture
 def history_of():
     return random_history
+
+
+@pytest.fixture
+def any_bfloat16(monkeypatch):
+    """Products in bfloat16 even where the processor has none and they are slow."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ has_numba = kernels._has_numba.__wrapped__  # without its cache
 
 
 # What a forecast may miss of the step.
+CPU = torch.device("cpu")
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 
 
@@ -42,7 +43,7 @@ def needs_hardware(precision: str) -> str:
 
 
 def composed(nino: Nino, taps: int) -> Composition:
-    return Composition(nino, {taps}, product_dtype(nino.precision, nino.edge_embedding.weight.dtype))
+    return Composition(nino, {taps}, product_dtype(nino.precision, nino.edge_embedding.weight.dtype, CPU))
 
 
 @st.composite

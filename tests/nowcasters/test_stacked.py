@@ -100,6 +100,7 @@ def test_it_forecasts_what_the_nowcaster_forecasts(cnn, nino):
     torch.testing.assert_close(scales["0.weight"].undo(moved), forecast["0.weight"])
 
 
+@pytest.mark.usefixtures("any_bfloat16")
 def test_in_bfloat16_the_states_are_not_rounded():
     graph = wide()
     nino = Nino(hidden=16)

@@ -1,6 +1,7 @@
 """The streamed forecast against the same function in DGL message passing."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import ninokit
 from ninokit.errors import ConfigError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
 from ninokit.nowcasters import Nino, Wnn, streaming
+from ninokit.nowcasters import precision as precisions
 from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.kernels import products
 from ninokit.nowcasters.precision import float32_products
@@ -93,6 +95,7 @@ def test_precisions(network, precision, horizon):
     assert relative_error(found, expected, history) < tolerance
 
 
+@pytest.mark.usefixtures("any_bfloat16")
 def test_bfloat16_rounds_the_products(cnn, history_of):
     nino, graph, history = Nino(hidden=32), ninokit.encode(cnn), history_of(cnn)
     exact = dict(nino.forecast(graph, history, 5))
@@ -102,6 +105,7 @@ def test_bfloat16_rounds_the_products(cnn, history_of):
     assert 1e-4 < relative_error(rounded, exact, history) < 1e-2
 
 
+@pytest.mark.usefixtures("any_bfloat16")
 def test_small_steps_survive_bfloat16(cnn, history_of):
     """Rounded states would bury changes of a thousandth; rounded hidden features only blur them."""
     nino, graph = Nino(hidden=64), ninokit.encode(cnn)
@@ -111,6 +115,22 @@ def test_small_steps_survive_bfloat16(cnn, history_of):
     exact = dict(nino.forecast(graph, history, 5))
     nino.precision = "bfloat16"
     assert relative_error(dict(nino.forecast(graph, history, 5)), exact, history) < 1e-2
+
+
+def test_bfloat16_without_instructions_for_it_is_float32(cnn, history_of, monkeypatch, caplog):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    fresh = cache(precisions.multiplies_bfloat16.__wrapped__)
+    monkeypatch.setattr(precisions, "multiplies_bfloat16", fresh)
+    monkeypatch.setattr(products, "multiplies_bfloat16", fresh)
+    nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
+    exact = dict(nino.forecast(graph, history, 5))
+    nino.precision = "bfloat16"
+    for _ in range(2):
+        assert all(torch.equal(x, exact[name]) for name, x in nino.forecast(graph, history, 5))
+    assert caplog.messages == [
+        "this processor has no products in bfloat16; forecasts with precision='bfloat16' compute as exactly as with "
+        "'float32', and take as long"
+    ]
 
 
 def test_precision_of_a_loaded_nowcaster(shared_folder):
@@ -201,7 +221,7 @@ def test_products_on_a_gpu_are_as_asked_for_and_the_programs_setting_stays(preci
 
 
 @pytest.mark.usefixtures("dgl_installed")
-def test_without_one_dnn(cnn, history_of, monkeypatch):
+def test_without_one_dnn(cnn, history_of, monkeypatch, any_bfloat16):
     monkeypatch.setattr(products, "has_one_dnn", lambda *_: False)
     nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
     expected = dict(nino.forecast_with_dgl(graph, history, 5))

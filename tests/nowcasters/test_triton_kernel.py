@@ -84,7 +84,7 @@ def interpreted():
 
 
 def composed(nino: Nino, taps: int) -> Composition:
-    return Composition(nino, {taps}, product_dtype(nino.precision, torch.float32))
+    return Composition(nino, {taps}, product_dtype(nino.precision, torch.float32, torch.device("cuda")))
 
 
 def fused(composition: Composition, precision: str = "float32") -> TritonKernel:
@@ -131,7 +131,7 @@ def assert_close(found, expected, tolerance):
 
 
 class TestInterpreted:
-    pytestmark = pytest.mark.usefixtures("interpreted")
+    pytestmark = pytest.mark.usefixtures("interpreted", "any_bfloat16")
 
     @settings(max_examples=12)
     @given(st.data(), st.integers(1, 3), st.sampled_from([16, 32, 64]), st.sampled_from(sorted(PRECISIONS)))

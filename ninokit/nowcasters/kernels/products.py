@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from ninokit.nowcasters.precision import multiplies_bfloat16
+
 __all__ = ["has_one_dnn", "linear", "linear_silu"]
 
 
@@ -60,6 +62,6 @@ def has_one_dnn(device: str, dtype: torch.dtype) -> bool:
     """
     if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
         return False
     return dtype in {torch.float32, torch.bfloat16} and hasattr(torch.ops.mkldnn, "_linear_pointwise")
