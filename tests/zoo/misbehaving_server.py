@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from loopback import served
 
 Behaviour = Callable[["Handler", bytes], None]
 
@@ -130,13 +131,5 @@ def redirecting(target: str) -> Behaviour:
 @contextmanager
 def serving() -> Iterator[Server]:
     script = Server()
-    handler = type("ScriptedHandler", (Handler,), {"script": script})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        script.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield script
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(type("ScriptedHandler", (Handler,), {"script": script})) as script.url:
+        yield script
