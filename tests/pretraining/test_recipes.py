@@ -13,29 +13,42 @@ from ninokit.pretraining.collect_config import CollectConfig
 from ninokit.pretraining.collection_plan import collectable_task
 from ninokit.pretraining.pretrain_config import PretrainConfig
 
-RECIPES = sorted((Path(ninokit.pretraining.__file__).parent / "recipes").glob("collect-*.yaml"))
+FOLDER = Path(ninokit.pretraining.__file__).parent / "recipes"
+RECIPES = {path.stem: path for path in sorted(FOLDER.glob("collect-*.yaml"))}
+MEANT_FOR = {
+    "collect-small": ["pretrain-nino-small", "pretrain-wnn-small"],
+    "collect-long": ["pretrain-nino-long", "pretrain-wnn-long", "pretrain-nino-without-transformers"],
+}
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
 
 
 def test_there_are_recipes():
-    assert [path.stem for path in RECIPES] == ["collect-full", "collect-small"]
+    assert list(RECIPES) == ["collect-full", "collect-long", "collect-small"]
+    used = {name for names in MEANT_FOR.values() for name in names}
+    assert {path.stem for path in FOLDER.glob("pretrain-*.yaml")} == used
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_collects_every_kind_of_network_and_nothing_that_is_kept_for_judging(path):
+@pytest.mark.parametrize("path", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_collects_nothing_that_is_kept_for_judging(path):
     config = load_config(CollectConfig, path, [])
-    tasks = [collectable_task(name, config) for name in config.tasks]
     assert not config.held_out
-    kinds = {"mlp", "cnn", "batchnorm_cnn", "depthwise_cnn", "resnet", "vit", "gpt2_narrow"}
-    assert kinds <= {task.name.partition("_")[2] for task in tasks}
-    assert {task.name.partition("_")[0] for task in tasks} >= {"mnist1d", "digits", "fashion", "shakespeare"}
-
-
-def test_the_small_recipe_takes_small_networks_alone():
-    (small,) = (path for path in RECIPES if path.stem == "collect-small")
-    config = load_config(CollectConfig, small, [])
     for name in config.tasks:
-        model = collectable_task(name, config).build_model()
+        collectable_task(name, config)
+
+
+@pytest.mark.parametrize("name", ["collect-full", "collect-small"])
+def test_a_recipe_collects_every_kind_of_network(name):
+    tasks = load_config(CollectConfig, RECIPES[name], []).tasks
+    kinds = {"mlp", "cnn", "batchnorm_cnn", "depthwise_cnn", "resnet", "vit", "gpt2_narrow"}
+    assert kinds <= {task.partition("_")[2] for task in tasks}
+    assert {task.partition("_")[0] for task in tasks} >= {"mnist1d", "digits", "fashion", "shakespeare"}
+
+
+@pytest.mark.parametrize("name", ["collect-long", "collect-small"])
+def test_what_two_cores_collect_are_small_networks(name):
+    config = load_config(CollectConfig, RECIPES[name], [])
+    for task in config.tasks:
+        model = collectable_task(task, config).build_model()
         assert sum(parameter.numel() for parameter in model.parameters()) <= 20_000
 
 
@@ -44,11 +57,14 @@ def test_every_setting_is_documented():
     assert [field.name for field in fields(CollectConfig) if f"`{field.name}" not in text] == []
 
 
-@pytest.mark.parametrize("family", ["nino", "wnn"])
-def test_the_small_nowcasters_learn_from_the_small_collection(family):
-    folder = RECIPES[0].parent
-    collection = load_config(CollectConfig, folder / "collect-small.yaml", [])
-    config = load_config(PretrainConfig, folder / f"pretrain-{family}-small.yaml", [])
-    assert config.family == family
+@pytest.mark.parametrize(
+    ("collected", "learns"), [(collected, name) for collected, names in MEANT_FOR.items() for name in names]
+)
+def test_the_nowcasters_learn_from_what_is_collected(collected, learns):
+    collection = load_config(CollectConfig, RECIPES[collected], [])
+    config = load_config(PretrainConfig, FOLDER / f"{learns}.yaml", [])
+    assert config.family == learns.split("-")[1]
     assert config.trajectories == collection.out
     assert set(config.validation_tasks) < set(collection.tasks)
+    if collection.every is not None:
+        assert collection.every <= config.spacing[0]
