@@ -17,7 +17,7 @@ FOLDER = Path(ninokit.pretraining.__file__).parent / "recipes"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("collect-*.yaml"))}
 MEANT_FOR = {
     "collect-small": ["pretrain-nino-small", "pretrain-wnn-small"],
-    "collect-long": ["pretrain-nino-long", "pretrain-wnn-long", "pretrain-nino-without-transformers"],
+    "collect-long": ["pretrain-nino-long", "pretrain-nino-without-transformers"],
 }
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
 
