@@ -96,7 +96,8 @@ C10_16 = Task(
     batch_size=128,
     lr=0.003,
     total_steps=10_000,
-    eval_every=25,
+    # An evaluation takes as long as some 25 steps.
+    eval_every=100,
     target=0.66,
     period=1_000,
     needs_data_root=True,
