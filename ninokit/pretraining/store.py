@@ -15,6 +15,7 @@ from ninokit.pretraining.trajectory import Trajectory
 
 __all__ = ["TrajectoryStore"]
 
+_METADATA = "zarr.json"
 _FORMAT = {"format": "ninokit trajectories", "version": 1}
 
 
@@ -95,8 +96,7 @@ class TrajectoryStore:
 
     def cohorts(self) -> list[Cohort]:
         """All cohorts, in the order of their tasks and first seeds."""
-        tasks = sorted(self._root.groups())
-        found = [group for _, task in tasks for _, group in sorted(task.groups())]
+        found = [self._root[f"{task.name}/{group.name}"] for task in _groups(self.path) for group in _groups(task)]
         # One without a description was being made when its process died.
         return [Cohort(group) for group in found if "description" in group.attrs]
 
@@ -140,6 +140,15 @@ class TrajectoryStore:
             The folder.
         """
         return self.path / description.task / _name(description)
+
+
+def _groups(folder: Path) -> list[Path]:
+    """The folders of the groups in a group, in order.
+
+    zarr's own listing takes for members, and warns of, the files that it writes before it renames them: those of a
+    process that writes at this moment, and for ever those of one that was killed.
+    """
+    return sorted(path.parent for path in folder.glob(f"*/{_METADATA}"))
 
 
 def _name(description: CohortDescription) -> str:

@@ -281,3 +281,12 @@ def test_a_cohort_that_died_while_it_was_made_is_made_anew(store_path):
     assert TrajectoryStore.open(store_path).trajectories == ()
     fill(store.add(ABOUT), random_states())
     assert len(TrajectoryStore.open(store_path).trajectories) == 2
+
+
+def test_files_that_a_killed_process_left_behind_disturb_nobody(store_path):
+    store = TrajectoryStore.create(store_path)
+    fill(store.add(ABOUT), random_states())
+    for folder in (store_path, store_path / ABOUT.task, store.folder(ABOUT)):
+        (folder / "zarr.0123456789abcdef.partial").write_text("{")
+    assert [found.seed for found in TrajectoryStore.open(store_path).trajectories] == [3, 4]
+    assert TrajectoryStore.open(store_path).describe().splitlines()[-1].startswith("digits_mlp")
