@@ -25,9 +25,9 @@ from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
 
 has_numba = kernels._has_numba.__wrapped__  # without its cache
 
+CPU = torch.device("cpu")
 
 # What a forecast may miss of the step.
-CPU = torch.device("cpu")
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 
 

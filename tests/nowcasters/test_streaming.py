@@ -220,8 +220,8 @@ def test_products_on_a_gpu_are_as_asked_for_and_the_programs_setting_stays(preci
         assert matmul.fp32_precision == before
 
 
-@pytest.mark.usefixtures("dgl_installed")
-def test_without_one_dnn(cnn, history_of, monkeypatch, any_bfloat16):
+@pytest.mark.usefixtures("dgl_installed", "any_bfloat16")
+def test_without_one_dnn(cnn, history_of, monkeypatch):
     monkeypatch.setattr(products, "has_one_dnn", lambda *_: False)
     nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
     expected = dict(nino.forecast_with_dgl(graph, history, 5))
