@@ -41,8 +41,8 @@ def product_dtype(precision: Precision, own: torch.dtype, device: torch.device) 
         device: where the products are computed.
 
     Returns:
-        bfloat16 where it is asked for and the device multiplies it; otherwise the nowcaster's own. In software, products
-        in bfloat16 take several times as long as the exact ones.
+        bfloat16 where it is asked for and the device multiplies it; otherwise the nowcaster's own. In software,
+        products in bfloat16 take several times as long as the exact ones.
     """
     if precision != "bfloat16" or not multiplies_bfloat16(device.type):
         return own
