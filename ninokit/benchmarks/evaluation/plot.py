@@ -18,6 +18,7 @@ _SavingOf = Callable[[Row], Saving | None]
 # A bound is an arrow to where the true saving lies.
 _MARKERS = {"=": "o", "≥": "^", "≤": "v"}
 _LOWEST = -1.0
+_LEGEND_COLUMNS = 3  # of names as long as the zoo's, as many as fit side by side
 _READING = """small: a seed, large: the median; ▲ at least, ▼ at most that much
 ✕ neither reached the target; what is below -100 % is drawn there"""
 
@@ -42,7 +43,7 @@ def plot_savings(evaluation: Evaluation, path: Path) -> None:
     steps.set_ylabel("steps saved (%)")
     seconds.set_ylabel("seconds saved (%)")
     seconds.set_xticks(range(len(tasks)), [task.task for task in tasks])
-    figure.legend(*steps.get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(*steps.get_legend_handles_labels(), loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False)
     figure.savefig(path, format="png")
 
 

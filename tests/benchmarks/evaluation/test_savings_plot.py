@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ninokit.benchmarks.evaluation.plot import plot_savings
@@ -10,7 +12,8 @@ pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
-def panels(evaluation, tmp_path, monkeypatch):
+def draw(tmp_path, monkeypatch):
+    """Draws an evaluation; gives the figure."""
     figures = []
     save = pytest.importorskip("matplotlib.figure").Figure.savefig
 
@@ -18,10 +21,18 @@ def panels(evaluation, tmp_path, monkeypatch):
         figures.append(figure)
         return save(figure, *args, **kwargs)
 
+    def drawn(evaluation):
+        plot_savings(evaluation, tmp_path / "savings.png")
+        assert (tmp_path / "savings.png").stat().st_size > 10_000
+        return figures[-1]
+
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", keep)
-    plot_savings(evaluation, tmp_path / "savings.png")
-    assert (tmp_path / "savings.png").stat().st_size > 10_000
-    return figures[-1].axes
+    return drawn
+
+
+@pytest.fixture
+def panels(draw, evaluation):
+    return draw(evaluation).axes
 
 
 def marks(panel, colour):
@@ -47,3 +58,11 @@ def test_it_names_what_it_shows(panels):
     assert [label.get_text() for label in seconds.get_xticklabels()] == ["first", "second"]
     legend = [text.get_text() for text in steps.figure.legends[0].get_texts()]
     assert legend == ["AdamW tuned", "mine_h8.test"]
+
+
+def test_the_legend_of_many_methods_is_whole(draw, evaluation):
+    task = evaluation.tasks[0]
+    more = [replace(task.methods[-1], name=f"nino_h128.published_{number}") for number in range(5)]
+    figure = draw(replace(evaluation, tasks=(replace(task, methods=(*task.methods, *more)),)))
+    extent = figure.legends[0].get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
