@@ -159,7 +159,7 @@ def test_published_networks(name, channels, side, parameters):
 
 @pytest.mark.parametrize(
     ("name", "lr", "target", "eval_every"),
-    [("fm16", 0.006, 0.895, 25), ("fm32", 0.003, 0.905, 100), ("c10_16", 0.003, 0.66, 100)],
+    [("fm16", 0.006, 0.895, 25), ("fm32", 0.006, 0.905, 100), ("c10_16", 0.003, 0.66, 100)],
 )
 def test_settings_of_the_vision_tasks(name, lr, target, eval_every):
     task = TASKS[name]

@@ -63,7 +63,7 @@ FM32 = Task(
     build_model=lambda: vision_cnn(1, (32, 64, 64)),
     load_data=partial(load_fashion_mnist, task=_FM32),
     batch_size=128,
-    lr=0.003,
+    lr=0.006,
     total_steps=10_000,
     eval_every=100,
     target=0.905,
