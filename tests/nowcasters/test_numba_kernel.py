@@ -1,5 +1,7 @@
-"""The kernel that Numba compiles against the one in tensor operators, and the choice between them."""
+"""The kernels that Numba compiles against the one in tensor operators, and the choice between them."""
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -19,11 +21,12 @@ from ninokit.nowcasters.precision import product_dtype
 
 pytest.importorskip("numba")
 
-from ninokit.nowcasters.kernels import numba_kernel
+from ninokit.nowcasters.kernels import blas_kernel, onednn_kernel
 from ninokit.nowcasters.kernels import numba_programs as programs
-from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
+from ninokit.nowcasters.kernels.blas_kernel import BlasKernel
+from ninokit.nowcasters.kernels.onednn_kernel import OneDnnKernel
 
-has_numba = kernels._has_numba.__wrapped__  # without its cache
+can_compile = kernels._can_compile.__wrapped__  # without its cache
 
 CPU = torch.device("cpu")
 
@@ -37,8 +40,8 @@ def precision(request) -> str:
 
 
 def needs_hardware(precision: str) -> str:
-    if not products.has_one_dnn("cpu", getattr(torch, precision)):
-        pytest.skip(f"oneDNN has no {precision} on this processor")
+    if precision == "bfloat16" and not products.has_one_dnn("cpu", torch.bfloat16):
+        pytest.skip("oneDNN has no bfloat16 on this processor")
     return precision
 
 
@@ -70,41 +73,58 @@ def assert_close(found, expected, tolerance):
     assert (found - expected).double().norm() <= tolerance * expected.double().norm()
 
 
-@pytest.fixture(params=[1, 2**20], ids=["a destination at a time", "all at once"])
+@pytest.fixture(params=[1, 2**12, 2**20], ids=["an edge at a time", "a few", "all at once"])
 def few_at_once(request, monkeypatch):
-    monkeypatch.setattr(numba_kernel, "_CACHED_BYTES", request.param)
+    for module in (blas_kernel, onednn_kernel):
+        monkeypatch.setattr(module, "_CACHED_BYTES", request.param)
 
 
+# Here in software where the processor has no bfloat16.
+each_kernel = pytest.mark.parametrize(
+    ("kernel", "dtype"), [(BlasKernel, torch.float32), (OneDnnKernel, torch.bfloat16)], ids=["float32", "bfloat16"]
+)
+
+
+@each_kernel
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.integers(1, 3), st.sampled_from([8, 24, 64]), st.sampled_from([3, 5, 7]))
-def test_predictions_of_a_tile(few_at_once, precision, data, layers, hidden, context):
+def test_predictions_of_a_tile(few_at_once, kernel, dtype, data, layers, hidden, context):
     tile = data.draw(tiles(hidden, layers, context))
-    nino = Nino(hidden, context=context, layers=layers, precision=precision).requires_grad_(False)
-    expected = TensorKernel(Composition(nino, {tile.taps}, torch.float32)).changes(tile, horizon=7)
-    assert_close(NumbaKernel(composed(nino, tile.taps), None).changes(tile, horizon=7), expected, TOLERANCE[precision])
+    nino = Nino(hidden, context=context, layers=layers).requires_grad_(False)
+    expected, found = (
+        make(Composition(nino, {tile.taps}, products)).changes(tile, horizon=7)
+        for make, products in ((TensorKernel, torch.float32), (lambda matrices: kernel(matrices, None), dtype))
+    )
+    assert_close(found, expected, TOLERANCE[str(dtype).removeprefix("torch.")])
 
 
+@each_kernel
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.integers(1, 3), st.sampled_from([8, 24, 64]), st.sampled_from([3, 5, 7]))
-def test_messages_of_a_tile(few_at_once, precision, data, index, hidden, context):
+def test_messages_of_a_tile(few_at_once, kernel, dtype, data, index, hidden, context):
     tile = data.draw(tiles(hidden, index + 1, context))
     (at_dst, at_src), tile = tile.ends[-1], replace(tile, ends=tile.ends[:index])
-    nino = Nino(hidden, context=context, layers=index + 1, precision=precision).requires_grad_(False)
-    expected = TensorKernel(Composition(nino, {tile.taps}, torch.float32)).messages(index, tile, at_dst, at_src)
-    found = NumbaKernel(composed(nino, tile.taps), None).messages(index, tile, at_dst, at_src)
-    assert_close(found, expected, TOLERANCE[precision])
+    nino = Nino(hidden, context=context, layers=index + 1).requires_grad_(False)
+    expected, found = (
+        make(Composition(nino, {tile.taps}, products)).messages(index, tile, at_dst, at_src)
+        for make, products in ((TensorKernel, torch.float32), (lambda matrices: kernel(matrices, None), dtype))
+    )
+    assert_close(found, expected, TOLERANCE[str(dtype).removeprefix("torch.")])
 
 
 def all_numbers() -> torch.Tensor:
-    """Every number that bfloat16 has, shape (1, 65536, 1)."""
-    return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.bfloat16).view(1, -1, 1).clone()
+    """Every number that bfloat16 has, shape (65536, 1)."""
+    return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.bfloat16)[:, None].clone()
 
 
-def activated(numbers: torch.Tensor) -> tuple[torch.Tensor, float]:
-    found, total = numbers.clone(), np.zeros((1, 1), np.float32)
-    nothing = np.zeros((numbers.shape[1], 1), np.float32)
-    programs.activate(numba_kernel._array(found), nothing[:1], nothing, 0, total)
-    return found.double(), total.item()
+def bits(numbers: torch.Tensor) -> np.ndarray:
+    return (numbers.view(torch.int16) if numbers.dtype == torch.bfloat16 else numbers).numpy()
+
+
+def activated(numbers: torch.Tensor) -> torch.Tensor:
+    found, nothing = numbers.clone(), np.zeros((len(numbers), 1), np.float32)
+    programs.activate(bits(found), nothing[:1], nothing, len(numbers), 0, programs.SILU)
+    return found.double()
 
 
 @pytest.mark.parametrize(
@@ -113,27 +133,57 @@ def activated(numbers: torch.Tensor) -> tuple[torch.Tensor, float]:
 )
 def test_the_activation_of_every_number(dtype, error):
     numbers = all_numbers().to(dtype)
-    numbers = numbers[:, (numbers.abs() < 1e20).flatten()]
-    found, _ = activated(numbers)
+    numbers = numbers[(numbers.abs() < 1e20).flatten()]
     expected = nn.functional.silu(numbers.double())
-    torch.testing.assert_close(found, expected, rtol=error, atol=1e-15)
+    torch.testing.assert_close(activated(numbers), expected, rtol=error, atol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_what_is_not_finite_stays_so(dtype):
     numbers = all_numbers().to(dtype)
-    numbers = numbers[:, ~numbers.isfinite().flatten()]
-    assert not activated(numbers)[0].isfinite().any()
+    numbers = numbers[~numbers.isfinite().flatten()]
+    assert not activated(numbers).isfinite().any()
 
 
 def test_the_sum_is_not_rounded():
-    numbers = torch.full((1, 4096, 1), 3.0, dtype=torch.bfloat16)
-    assert activated(numbers)[1] == pytest.approx(4096 * 3 / (1 + np.exp(-3)), rel=1e-4)
+    hidden, scale = torch.full((4096, 1), 3.015625).bfloat16(), torch.full((4096, 1), -0.50390625).bfloat16()
+    at_src, total, scaled = np.full((4096, 1), 1.001, np.float32), *np.zeros((2, 1, 1), np.float32)
+    programs.add_messages(bits(hidden), bits(scale), at_src, 4096, 0, total, scaled)
+    assert total.item() == pytest.approx(4096 * 3.015625, rel=1e-4)
+    assert scaled.item() == pytest.approx(4096 * -0.50390625 * 1.001, rel=1e-4)
 
 
 @pytest.fixture
 def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(40, 300), nn.ReLU(), nn.Linear(300, 30))
+
+
+COMPILE = """
+import numpy
+from ninokit.nowcasters.kernels import numba_programs
+one = numpy.ones((1, 1), numpy.float32)
+numba_programs.add_messages(one, one, one, 1, 0, one, one)
+print(sum(numba_programs.add_messages.stats.cache_misses.values()))
+"""
+
+
+def test_another_process_need_not_compile_again(tmp_path):
+    def misses() -> bytes:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        return subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True, capture_output=True).stdout
+
+    assert [int(misses()) for _ in range(2)] == [1, 0]
+
+
+def test_nowhere_to_keep_what_is_compiled(monkeypatch):
+    def njit(function, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function 'double': no locator available for file '…'")
+        return compile_it(function, **options)
+
+    compile_it = programs.numba.njit
+    monkeypatch.setattr(programs.numba, "njit", njit)
+    assert programs._compiled(lambda number: 2 * number)(3) == 6
 
 
 def relative_error(found, expected, history) -> float:
@@ -148,7 +198,7 @@ def relative_error(found, expected, history) -> float:
 @pytest.mark.parametrize("numba", [True, False], ids=["with numba", "without"])
 @pytest.mark.parametrize("network", ["cnn", "mlp"])
 def test_with_the_published_weights(shared_folder, request, monkeypatch, history_of, network, numba, precision):
-    monkeypatch.setattr(kernels, "_has_numba", lambda: numba)
+    monkeypatch.setattr(kernels, "_can_compile", lambda: numba)
     nino = ninokit.nowcasters.load(shared_folder / "weights" / "nino_no_posw.pt", precision=precision)
     model = request.getfixturevalue(network)
     graph, history = ninokit.encode(model), history_of(model)
@@ -161,7 +211,7 @@ def test_the_kernels_differ_by_rounding_alone(monkeypatch, mlp, history_of, prec
     nino, graph, history = Nino(32, precision=precision), ninokit.encode(mlp), history_of(mlp)
     found = []
     for numba in (True, False):
-        monkeypatch.setattr(kernels, "_has_numba", lambda numba=numba: numba)
+        monkeypatch.setattr(kernels, "_can_compile", lambda numba=numba: numba)
         found.append(dict(nino.forecast(graph, history, 5)))
     assert 0 < relative_error(*found, history) < TOLERANCE[precision]
 
@@ -187,24 +237,27 @@ def test_same_bits_on_any_number_of_threads(mlp, history_of, monkeypatch, precis
 @pytest.mark.parametrize(
     ("nino", "kernel"),
     [
-        (Nino(16, precision="bfloat16"), NumbaKernel),
-        (Nino(16), NumbaKernel),
-        (Nino(16, precision="tf32"), NumbaKernel),
+        (Nino(16, precision="bfloat16"), OneDnnKernel),
+        (Nino(16), BlasKernel),
+        (Nino(16, precision="tf32"), BlasKernel),
         (Nino(16).double(), TensorKernel),
         (Nino(16, precision="bfloat16").double(), TensorKernel),
     ],
 )
 def test_choice_by_dtype(nino, kernel):
-    needs_hardware("bfloat16" if nino.precision == "bfloat16" else "float32")
-    assert type(kernels.make_kernel(composed(nino, 1), nino.precision)) is kernel
+    needs_hardware(nino.precision)
+    composition = composed(nino.requires_grad_(False), 1)
+    assert type(kernels.make_kernel(composition, nino.precision)) is kernel
 
 
 def test_choice_by_processor(monkeypatch):
-    monkeypatch.setattr(products, "has_one_dnn", lambda *_: False)
-    assert type(kernels.make_kernel(composed(Nino(16, precision="bfloat16"), 1), "bfloat16")) is TensorKernel
+    monkeypatch.setattr(onednn_kernel, "has_one_dnn", lambda *_: False)
+    composition = Composition(Nino(16, precision="bfloat16"), {1}, torch.bfloat16)
+    assert type(kernels.make_kernel(composition, "bfloat16")) is TensorKernel
 
 
-def test_numba_is_not_installed(monkeypatch):
-    assert has_numba()
-    monkeypatch.setitem(sys.modules, "numba", None)
-    assert not has_numba()
+@pytest.mark.parametrize("module", ["numba", "scipy.linalg.cython_blas", "threadpoolctl"])
+def test_what_compiles_is_not_installed(monkeypatch, module):
+    assert can_compile()
+    monkeypatch.setitem(sys.modules, module, None)
+    assert not can_compile()

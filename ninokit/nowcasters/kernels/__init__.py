@@ -37,20 +37,24 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
 
         if TritonKernel.supports(composition):
             return TritonKernel(composition, precision, kernel)
-    if _has_numba():
-        from ninokit.nowcasters.kernels.numba_kernel import NumbaKernel
+    if _can_compile():
+        from ninokit.nowcasters.kernels.blas_kernel import BlasKernel
+        from ninokit.nowcasters.kernels.onednn_kernel import OneDnnKernel
 
-        if NumbaKernel.supports(composition):
-            return NumbaKernel(composition, kernel)
+        for compiled in (BlasKernel, OneDnnKernel):
+            if compiled.supports(composition):
+                return compiled(composition, kernel)
     return kernel
 
 
 @cache
-def _has_numba() -> bool:
-    """Whether kernels can be compiled for the processor."""
+def _can_compile() -> bool:
+    """Whether kernels can be compiled for the processor, and the BLAS that they call kept to a thread."""
     try:
         import numba  # noqa: F401
-    except ImportError:  # also of a NumPy that it does not know yet
+        import scipy.linalg.cython_blas  # noqa: F401
+        import threadpoolctl  # noqa: F401
+    except ImportError:  # also of a NumPy that Numba does not know yet
         return False
     return True
 

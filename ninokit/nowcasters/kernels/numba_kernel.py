@@ -1,15 +1,16 @@
-"""A tile of edges on a CPU: the products by oneDNN, and one compiled pass between one and the next.
+"""A tile of edges on a CPU, compiled by Numba: what the two kernels, by precision of the products, have in common.
 
 In tensor operators the activations and additions, each of which reads and writes all hidden features, take half as
 long as the products in float32, and longer than them in bfloat16.
 
-Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
-enters with (context·taps); H = hidden.
+Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; edges = group·dst·src of them, or
+a few; F = features that an edge enters with (context·taps); H = hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,50 @@ import torch
 from torch import Tensor
 
 from ninokit.nowcasters.composition import Composition
-from ninokit.nowcasters.kernels import numba_programs as programs
-from ninokit.nowcasters.kernels import products
-from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel, differences, sum_messages
+from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel, sum_messages
 
-__all__ = ["NumbaKernel"]
-
-# Numbers of an edge of one tap, in the published context: so few take no product of their own.
-_FEW_FEATURES = 5
-
-# Of hidden features at a time: what one pass has written, the next should find in the cache.
-_CACHED_BYTES = 2**20
+__all__ = ["Edges", "NumbaKernel", "Sums"]
 
 
-class NumbaKernel:
+@dataclass(frozen=True)
+class Edges:
+    """A tile as the compiled programs take it: slices and destinations in one axis, arrays of float32.
+
+    Args:
+        taps: numbers an edge.
+        features: shape (edges, F).
+        from_dst: what destinations, with the kind's bias, add in each finished round, shape (rounds, group·dst, H).
+        from_src: what sources add, shape (rounds, group·src, H).
+        sources: of each slice.
+    """
+
+    taps: int
+    features: Tensor
+    from_dst: Any
+    from_src: Any
+    sources: int
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums over the sources that a tile's messages need every edge for; see `sum_messages`.
+
+    Args:
+        at_src: the source's part of the messages, shape (group·src, H).
+        total: the sum of the edges' features, shape (group·dst, H), added to.
+        scaled: the sum of their products ∘ at_src, shape (group·dst, H), added to.
+    """
+
+    at_src: Any
+    total: Any
+    scaled: Any
+
+
+class NumbaKernel(ABC):
     """Messages and predictions of a tile.
 
     Args:
-        composition: the nowcaster's matrices; see `supports`.
+        composition: the nowcaster's matrices.
         otherwise: what computes the messages of the first round, where no edge has hidden features.
 
     Attributes:
@@ -48,6 +75,7 @@ class NumbaKernel:
         self._otherwise = otherwise
 
     @staticmethod
+    @abstractmethod
     def supports(composition: Composition) -> bool:
         """Whether the kernel is made for a nowcaster, and the processor for its products.
 
@@ -55,97 +83,44 @@ class NumbaKernel:
             composition: its matrices.
 
         Returns:
-            True for products in float32 or bfloat16 by oneDNN, and float32 otherwise.
+            True for weights in float32, on a CPU, and products in the kernel's dtype.
         """
-        like = composition.like
-        return like.dtype == torch.float32 and products.has_one_dnn(like.device.type, composition.product_dtype)
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """See `TensorKernel.messages`."""
         if index == 0:
             return self._otherwise.messages(index, tile, at_dst, at_src)
-        matrices, sources = self._composition.round(index), _rows(at_src)
-        total, scaled = (torch.empty(at_dst.shape[:2].numel(), at_dst.shape[2]) for _ in range(2))
-        for first, hidden in self._hidden(tile, index, total.numpy()):
-            scale = self._product(hidden, matrices.scale.product_weight)
-            programs.sum_scaled(_array(scale), sources, first, scaled.numpy())
-        return sum_messages(matrices, tile.kind, total.view(at_dst.shape), scaled.view(at_dst.shape), at_dst, at_src)
+        total, scaled = (torch.zeros(at_dst.shape) for _ in range(2))
+        self._add_messages(index, self._edges(tile, index), Sums(_rows(at_src), *map(_rows, (total, scaled))))
+        return sum_messages(self._composition.round(index), tile.kind, total, scaled, at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
         """See `TensorKernel.changes`."""
-        inner, outer = self._composition.inner, self._composition.readout(tile.taps, horizon)
-        layers = inner.bias.numpy(), outer.weight.numpy(), outer.bias.numpy()
         changes = tile.features.new_empty(*tile.features.shape[:3], tile.taps)
-        by_dst = changes.flatten(0, 1)
-        total = np.empty((len(by_dst), len(inner.bias)), np.float32)
-        for first, hidden in self._hidden(tile, self._composition.num_rounds, total):
-            rows = self._product(hidden, inner.product_weight).flatten(0, 1)
-            programs.read_out(_array(rows), *layers, by_dst[first : first + len(hidden)].flatten(0, 1).numpy())
+        edges = self._edges(tile, self._composition.num_rounds)
+        self._write_changes(edges, horizon, changes.flatten(0, 2).numpy())
         return changes
 
-    def _hidden(self, tile: EdgeTile, rounds: int, total: Any) -> Iterator[tuple[int, Tensor]]:
-        """The edges' features after so many rounds, for a few destinations at a time.
+    @abstractmethod
+    def _add_messages(self, index: int, edges: Edges, sums: Sums) -> None:
+        """Compute the sums of a round's messages."""
 
-        Args:
-            tile: the edges.
-            rounds: at least 1.
-            total: what the features of the last round sum to over the sources, shape (group·dst, H), written.
+    @abstractmethod
+    def _write_changes(self, edges: Edges, horizon: int, changes: Any) -> None:
+        """Compute the predicted changes, shape (edges, taps), float32."""
 
-        Yields:
-            The first destination, of all slices in one axis, and features of shape (dst, src, H), in the products'
-            dtype.
-        """
-        ends = [self._ends(tile, index) for index in range(rounds)]
-        enter = self._entrance(tile)
-        for first in range(0, len(total), self._step(tile)):
-            hidden = enter(first, ends[0], total)
-            for index in range(1, rounds):
-                hidden = self._product(hidden, self._composition.round(index).hidden.product_weight)
-                programs.activate(_array(hidden), *ends[index], first, total)
-            yield first, hidden
-
-    def _entrance(self, tile: EdgeTile) -> Callable[[int, tuple[Any, Any], Any], Tensor]:
-        """What computes the features after the first round of the destinations from some on, as in `_hidden`."""
-        features, weight = tile.features, self._composition.round(0, tile.taps).hidden.weight
-        dtype, step = self._composition.product_dtype, self._step(tile)
-        if few := features.shape[-1] == _FEW_FEATURES:
-            columns = weight.T.contiguous().numpy()
-        elif dtype != weight.dtype:
-            features, weight = differences(features, weight, self._composition.context)
-        features, weight = features.flatten(0, 1), weight.to(dtype)
-
-        def enter(first: int, ends: tuple[Any, Any], total: Any) -> Tensor:
-            rows = features[first : first + step]
-            if few:
-                hidden = torch.empty(*rows.shape[:2], len(weight), dtype=dtype)
-                programs.enter(rows.numpy(), columns, *ends, first, _array(hidden), total)
-            else:
-                hidden = self._product(rows.to(dtype), weight)
-                programs.activate(_array(hidden), *ends, first, total)
-            return hidden
-
-        return enter
-
-    def _step(self, tile: EdgeTile) -> int:
-        """Destinations of which the hidden features stay in the cache."""
-        edge = len(self._composition.inner.weight) * self._composition.product_dtype.itemsize
-        return max(1, _CACHED_BYTES // (edge * tile.features.shape[2]))
-
-    def _ends(self, tile: EdgeTile, index: int) -> tuple[Any, Any]:
-        """What destinations (with the kind's bias) and sources add in a round, shapes (group·dst or ·src, H)."""
-        bias = self._composition.round(index, tile.taps).hidden.bias_for(tile.kind)
-        from_dst, from_src = tile.ends[index]
-        return _rows(from_dst + bias), _rows(from_src)
-
-    def _product(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """A product with a row an edge: (group·dst, src, in) → (group·dst, src, out)."""
-        return products.linear(rows.flatten(0, 1), weight).view(*rows.shape[:2], -1)
+    def _edges(self, tile: EdgeTile, rounds: int) -> Edges:
+        rounds_hidden = [self._composition.round(index, tile.taps).hidden for index in range(rounds)]
+        finished = list(zip(rounds_hidden, tile.ends, strict=True))
+        return Edges(
+            taps=tile.taps,
+            features=tile.features.flatten(0, 2),
+            from_dst=np.stack([_rows(from_dst + hidden.bias_for(tile.kind)) for hidden, (from_dst, _) in finished]),
+            from_src=np.stack([_rows(from_src) for _, (_, from_src) in finished]),
+            sources=tile.features.shape[2],
+        )
 
 
 def _rows(nodes: Tensor) -> Any:
     """Contiguous, in one axis: (group, nodes, H) → (group·nodes, H)."""
     return nodes.contiguous().flatten(0, 1).numpy()
-
-
-def _array(numbers: Tensor) -> Any:
-    return (numbers.view(torch.int16) if numbers.dtype == torch.bfloat16 else numbers).numpy()

@@ -1,14 +1,17 @@
-"""What is computed on edges between the products of a forecast, compiled by Numba; `numba_kernel` calls it.
+"""What is computed on edges in a forecast on a CPU, compiled by Numba; `blas_kernel` and `numba_kernel` call it.
 
 Neither Numba nor NumPy knows bfloat16: arrays of it hold its 16 bits as integers. All sums are float32. The loops over
 features are written so that LLVM turns them into vector instructions, which `exp` and a raised error would prevent.
 
-Shape legend: as there; dst = destinations of all slices, src = sources of each slice, in one axis. All arrays are
-contiguous. Where no dtype is given, it is float32, or the bits of bfloat16.
+Shape legend: edges = some of a tile's, in the order of its destinations and then of their sources; dst, src =
+destinations and sources of all its slices, in one axis; sources = of each slice, a number; F = features that an edge
+enters with; H = hidden. All arrays are contiguous. Where no dtype is given, it is float32, or the bits of bfloat16.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
@@ -16,108 +19,202 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-__all__ = ["activate", "enter", "read_out", "sum_scaled"]
+__all__ = ["SILU", "activate", "add_messages", "all_changes", "all_messages", "enter", "read_out"]
+
+# Numbers of an edge of one tap, in the published context: so few take no product of their own.
+FEW_FEATURES = 5
 
 # Reciprocals and fused multiply-adds may round otherwise. Not free: the order of sums, on which the rounding in `_silu`
 # rests.
 _FLAGS = {"contract", "arcp", "afn", "nsz"}
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": _FLAGS}
-_compiled = numba.njit(**_OPTIONS)
-_compiled_sum = numba.njit(**_OPTIONS | {"fastmath": _FLAGS | {"reassoc"}})
 
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO = np.float32(0)
 _HALF_BITS, _SIXTEEN = np.int32(2**15), np.int32(16)
+_EXPONENT_BITS = np.int32(23)
 
 # exp(-x) = 2^n 2^f: the exponent n and the rest f, from -1/2 to 1/2, for which a polynomial is right to 1e-4 or 2e-7.
-_MINUS_LOG2E = np.float32(-1.4426950408889634)
-_MIN_EXPONENT = np.float32(-126)
-_TO_INTEGER = np.float32(1.5 * 2**23 + 127)  # added to a number, leaves n + 127 in its last bits
-_MAX_EXPONENT = np.int32(_TO_INTEGER.view(np.int32) + 127)
-_EXPONENT_BITS = np.int32(23)
-_C0, _C1, _C2, _C3 = (np.float32(c) for c in (0.99992807, 0.69326099, 0.24261112, 0.05517167))
-_D0, _D1, _D2, _D3, _D4, _D5 = (
-    np.float32(d) for d in (1.00000007, 0.693146967, 0.240221197, 0.0555071328, 0.0096755415, 0.0013276472)
-)
+# Arguments of what is compiled, not constants in it: those LLVM reads anew for every eight numbers of AVX2, which takes
+# as long as all else.
+_MINUS_LOG2E, _MIN_EXPONENT = -1.4426950408889634, -126.0
+_TO_INTEGER = 1.5 * 2**23 + 127  # added to a number, leaves n + 127 in its last bits
+_MAX_EXPONENT = _TO_INTEGER + 127  # the same of the largest n
+_CUBIC = 0.99992807, 0.69326099, 0.24261112, 0.05517167
+_QUINTIC = 1.00000007, 0.693146967, 0.240221197, 0.0555071328, 0.0096755415, 0.0013276472
+SILU = np.array([1.0, _MINUS_LOG2E, _MIN_EXPONENT, _TO_INTEGER, _MAX_EXPONENT, *_CUBIC, *_QUINTIC], np.float32)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """A function that Numba compiles when it is first called, which takes seconds, and keeps beside this file.
+
+    Or in the user's cache (see NUMBA_CACHE_DIR); where nothing can be written, every process compiles anew.
+    """
+    try:
+        return numba.njit(function, cache=True, **_OPTIONS | options)
+    except RuntimeError:
+        return numba.njit(function, **_OPTIONS | options)
 
 
 @_compiled
-def enter(features, weight, from_dst, from_src, first, hidden, total):
+def all_changes(features, weights, from_dst, from_src, sources, readout, silu, block, changes):
+    """The predicted scaled changes on a tile's edges, a few edges at a time.
+
+    Args:
+        features: shape (edges, F), float32.
+        weights: see `_hidden`, of all rounds; and the readout's first layer, shape (H, H).
+        from_dst: see `_hidden`.
+        from_src: see `_hidden`.
+        sources: of each slice.
+        readout: see `read_out`: the first layer's bias, the last one's weight and bias.
+        silu: `SILU`.
+        block: edges at a time.
+        changes: shape (edges, taps), float32, written.
+    """
+    inner_bias, outer, outer_bias = readout
+    hidden = np.empty((block, from_dst.shape[2]), np.float32)
+    other = np.empty_like(hidden)
+    for first in range(0, len(features), block):
+        count = min(block, len(features) - first)
+        hidden, other = _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other)
+        np.dot(hidden[:count], weights[2], other[:count])
+        read_out(other[:count], inner_bias, outer, outer_bias, silu, changes[first : first + count])
+
+
+@_compiled
+def all_messages(features, weights, from_dst, from_src, at_src, sources, silu, block, total, scaled):
+    """The two sums over the sources that a tile's messages need every edge for, a few edges at a time.
+
+    Args:
+        features: shape (edges, F), float32.
+        weights: see `_hidden`, of the rounds before; and the messages' scale, shape (H, H).
+        from_dst: see `_hidden`.
+        from_src: see `_hidden`.
+        at_src: see `add_messages`.
+        sources: of each slice.
+        silu: `SILU`.
+        block: edges at a time.
+        total: see `add_messages`.
+        scaled: see `add_messages`.
+    """
+    hidden = np.empty((block, from_dst.shape[2]), np.float32)
+    other = np.empty_like(hidden)
+    for first in range(0, len(features), block):
+        count = min(block, len(features) - first)
+        hidden, other = _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other)
+        np.dot(hidden[:count], weights[2], other[:count])
+        add_messages(hidden[:count], other[:count], at_src, sources, first, total, scaled)
+
+
+@_compiled
+def _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other):
+    """The edges' features after all rounds, from some edge on.
+
+    Args:
+        features: shape (all edges, F), float32.
+        weights: of the first round, shape (F, H); of those after it, shape (rounds - 1, H, H).
+        from_dst: what destinations add in each round, shape (rounds, dst, H), float32.
+        from_src: what sources add, shape (rounds, src, H), float32.
+        sources: of each slice.
+        silu: `SILU`.
+        first: the first edge.
+        hidden: room for as many edges as are computed at a time, shape (block, H), float32.
+        other: the same.
+
+    Returns:
+        Both rooms, that with the features first.
+    """
+    count = min(len(hidden), len(features) - first)
+    entering = features[first : first + count]
+    if entering.shape[1] == FEW_FEATURES:
+        enter(entering, weights[0], from_dst[0], from_src[0], sources, first, silu, hidden[:count])
+    else:
+        np.dot(entering, weights[0], hidden[:count])
+        activate(hidden[:count], from_dst[0], from_src[0], sources, first, silu)
+    for index in range(1, len(from_dst)):
+        np.dot(hidden[:count], weights[1][index - 1], other[:count])
+        activate(other[:count], from_dst[index], from_src[index], sources, first, silu)
+        hidden, other = other, hidden
+    return hidden, other
+
+
+@_compiled
+def enter(features, weight, from_dst, from_src, sources, first, silu, hidden):
     """Hidden features after the first round, from five numbers an edge.
 
     Args:
-        features: shape (dst, src, 5), float32.
+        features: shape (edges, 5), float32.
         weight: shape (5, H), float32.
-        from_dst: what all destinations add before the activation, shape (all dst, H), float32.
-        from_src: what sources add, shape (slices · src, H), float32.
-        first: the first of the destinations that are computed, among all.
-        hidden: shape (dst, src, H), written.
-        total: their sum, shape (all dst, H), float32, written.
+        from_dst: what destinations add before the activation, shape (dst, H), float32.
+        from_src: what sources add, shape (src, H), float32.
+        sources: of each slice.
+        first: the first edge among all of the tile.
+        silu: `SILU`.
+        hidden: shape (edges, H), written.
     """
-    num_dst, num_src, num_hidden = hidden.shape
-    per_slice = len(from_dst) * num_src // len(from_src)
-    for i in range(num_dst):
-        dst = first + i
-        total[dst] = _ZERO
-        for j in range(num_src):
-            source = dst // per_slice * num_src + j
-            x0, x1, x2 = features[i, j, 0], features[i, j, 1], features[i, j, 2]
-            x3, x4 = features[i, j, 3], features[i, j, 4]
-            for k in range(num_hidden):
-                entering = (
+    constants, row = _registers(silu), 0
+    entering = np.empty(hidden.shape[1], np.float32)  # two loops, each of which the registers hold all of
+    while row < len(hidden):
+        dst, source, count = _next(first + row, len(hidden) - row, sources, from_dst, from_src)
+        for j in range(count):
+            x0, x1, x2 = features[row + j, 0], features[row + j, 1], features[row + j, 2]
+            x3, x4 = features[row + j, 3], features[row + j, 4]
+            for k in range(len(entering)):
+                product = (
                     x0 * weight[0, k] + x1 * weight[1, k] + x2 * weight[2, k] + x3 * weight[3, k] + x4 * weight[4, k]
                 )
-                value = _silu(entering + (from_dst[dst, k] + from_src[source, k]), hidden)
-                total[dst, k] += value
-                hidden[i, j, k] = _written(value, hidden)
+                entering[k] = product + (from_dst[dst, k] + from_src[source + j, k])
+            for k in range(len(entering)):
+                hidden[row + j, k] = _written(_silu(entering[k], hidden, constants), hidden)
+        row += count
 
 
 @_compiled
-def activate(hidden, from_dst, from_src, first, total):
+def activate(hidden, from_dst, from_src, sources, first, silu):
     """Hidden features after a later round, in place of the products that enter it.
 
     Args:
-        hidden: shape (dst, src, H), read and written.
-        from_dst: what all destinations add before the activation, shape (all dst, H), float32.
-        from_src: what sources add, shape (slices · src, H), float32.
-        first: the first of the destinations that are computed, among all.
-        total: their sum, shape (all dst, H), float32, written.
+        hidden: shape (edges, H), read and written.
+        from_dst: what destinations add before the activation, shape (dst, H), float32.
+        from_src: what sources add, shape (src, H), float32.
+        sources: of each slice.
+        first: the first edge among all of the tile.
+        silu: `SILU`.
     """
-    num_dst, num_src, num_hidden = hidden.shape
-    per_slice = len(from_dst) * num_src // len(from_src)
-    for i in range(num_dst):
-        dst = first + i
-        total[dst] = _ZERO
-        for j in range(num_src):
-            source = dst // per_slice * num_src + j
-            for k in range(num_hidden):
-                value = _silu(_read(hidden[i, j, k]) + (from_dst[dst, k] + from_src[source, k]), hidden)
-                total[dst, k] += value
-                hidden[i, j, k] = _written(value, hidden)
+    constants, row = _registers(silu), 0
+    while row < len(hidden):
+        dst, source, count = _next(first + row, len(hidden) - row, sources, from_dst, from_src)
+        for j in range(count):
+            for k in range(hidden.shape[1]):
+                entering = _read(hidden[row + j, k]) + (from_dst[dst, k] + from_src[source + j, k])
+                hidden[row + j, k] = _written(_silu(entering, hidden, constants), hidden)
+        row += count
 
 
 @_compiled
-def sum_scaled(scale, at_src, first, scaled):
-    """The sum of scale ∘ at_src over the sources.
+def add_messages(hidden, scale, at_src, sources, first, total, scaled):
+    """Add edges to the sums over their sources of what messages are made of.
 
     Args:
-        scale: shape (dst, src, H).
-        at_src: shape (slices · src, H), float32.
-        first: the first of the destinations that are computed, among all.
-        scaled: shape (all dst, H), float32, written.
+        hidden: the edges' features, shape (edges, H).
+        scale: the products that scale the messages, shape (edges, H).
+        at_src: what they scale, shape (src, H), float32.
+        sources: of each slice.
+        first: the first edge among all of the tile.
+        total: the sum of the features, shape (dst, H), float32, added to.
+        scaled: the sum of scale ∘ at_src, shape (dst, H), float32, added to.
     """
-    num_dst, num_src, num_hidden = scale.shape
-    per_slice = len(scaled) * num_src // len(at_src)
-    for i in range(num_dst):
-        dst = first + i
-        scaled[dst] = _ZERO
-        for j in range(num_src):
-            source = dst // per_slice * num_src + j
-            for k in range(num_hidden):
-                scaled[dst, k] += _read(scale[i, j, k]) * at_src[source, k]
+    row = 0
+    while row < len(hidden):
+        dst, source, count = _next(first + row, len(hidden) - row, sources, total, at_src)
+        for j in range(count):
+            for k in range(hidden.shape[1]):
+                total[dst, k] += _read(hidden[row + j, k])
+                scaled[dst, k] += _read(scale[row + j, k]) * at_src[source + j, k]
+        row += count
 
 
 @_compiled
-def read_out(inner, inner_bias, outer, outer_bias, changes):
+def read_out(inner, inner_bias, outer, outer_bias, silu, changes):
     """The readout's activation and last layer.
 
     Args:
@@ -125,17 +222,27 @@ def read_out(inner, inner_bias, outer, outer_bias, changes):
         inner_bias: shape (H,), float32.
         outer: shape (taps, H), float32.
         outer_bias: shape (taps,), float32.
+        silu: `SILU`.
         changes: shape (edges, taps), float32, written.
     """
-    row = np.empty(inner.shape[1], np.float32)
+    constants, row = _registers(silu), np.empty(inner.shape[1], np.float32)
     for edge in range(len(inner)):
         for k in range(len(row)):
-            row[k] = _silu(_read(inner[edge, k]) + inner_bias[k], inner)
+            row[k] = _silu(_read(inner[edge, k]) + inner_bias[k], inner, constants)
         for tap in range(len(outer)):
             changes[edge, tap] = _dot(row, outer[tap]) + outer_bias[tap]
 
 
-@_compiled_sum
+@_compiled
+def _next(edge, edges, sources, at_dst, at_src):
+    """The next edges of one destination: the destination, their first source, and how many they are."""
+    dst = edge // sources
+    before = edge - dst * sources
+    slices = len(at_src) // sources
+    return dst, dst // (len(at_dst) // slices) * sources + before, min(edges, sources - before)
+
+
+@partial(_compiled, fastmath=_FLAGS | {"reassoc"})
 def _dot(left, right):
     result = _ZERO
     for k in range(len(left)):
@@ -144,27 +251,62 @@ def _dot(left, right):
 
 
 @_compiled
-def _silu(x, like):
+def _registers(silu):
+    """What `_silu` takes of `SILU`."""
+    one, minus_log2e, min_exponent, to_integer = silu[0], silu[1], silu[2], silu[3]
+    max_exponent = silu.view(np.int32)[4]
+    return (
+        one,
+        minus_log2e,
+        min_exponent,
+        to_integer,
+        max_exponent,
+        _four(silu, 5),
+        (_four(silu, 9), silu[13], silu[14]),
+    )
+
+
+@_compiled
+def _four(numbers, start):
+    return numbers[start], numbers[start + 1], numbers[start + 2], numbers[start + 3]
+
+
+@_compiled
+def _silu(x, like, constants):
     """X / (1 + exp(-x)), to a few parts in ten million; in bfloat16 in ten thousand, a tenth of what that rounds."""
-    power = x * _MINUS_LOG2E
-    power = power if power > _MIN_EXPONENT else _MIN_EXPONENT
-    shifted = power + _TO_INTEGER
-    rest = power - (shifted - _TO_INTEGER)
+    one, minus_log2e, min_exponent, to_integer, max_exponent, cubic, quintic = constants
+    power = x * minus_log2e
+    power = power if power > min_exponent else min_exponent
+    shifted = power + to_integer
+    rest = power - (shifted - to_integer)
     # As an integer this takes one instruction less. What `rest` is of larger powers makes no difference.
-    exponent = min(np.float32(shifted).view(np.int32), _MAX_EXPONENT)
+    exponent = min(np.float32(shifted).view(np.int32), max_exponent)
     scale = np.int32(exponent << _EXPONENT_BITS).view(np.float32)
-    return x / (_ONE + _exp2(rest, like) * scale)
+    return x / (one + _exp2(rest, like, cubic, quintic) * scale)
 
 
-def _exp2(rest, like):  # 2^rest, as exactly as an array's dtype holds it
+def _exp2(rest, like, cubic, quintic):  # 2^rest, as exactly as an array's dtype holds it
     raise NotImplementedError  # Numba compiles what follows instead
 
 
 @overload(_exp2, jit_options=_OPTIONS)
-def _exp2_overload(rest, like):
+def _exp2_overload(rest, like, cubic, quintic):
     if like.dtype == types.int16:
-        return lambda rest, like: ((_C3 * rest + _C2) * rest + _C1) * rest + _C0
-    return lambda rest, like: ((((_D5 * rest + _D4) * rest + _D3) * rest + _D2) * rest + _D1) * rest + _D0
+        return lambda rest, like, cubic, quintic: _cubic(rest, cubic)
+    return lambda rest, like, cubic, quintic: _quintic(rest, quintic)
+
+
+@_compiled
+def _cubic(x, coefficients):
+    c0, c1, c2, c3 = coefficients
+    return ((c3 * x + c2) * x + c1) * x + c0
+
+
+@_compiled
+def _quintic(x, coefficients):
+    lower, c4, c5 = coefficients
+    c0, c1, c2, c3 = lower
+    return ((((c5 * x + c4) * x + c3) * x + c2) * x + c1) * x + c0
 
 
 def _read(number):  # float32 of what an array holds
