@@ -104,7 +104,9 @@ class _Stream:
         """Compute the nodes round by round, and keep what the edges will want of them."""
         for index in range(self._composition.num_rounds):
             matrices = self._composition.round(index)
-            self._nodes = self._updated_nodes(index, self._sum_messages(index))
+            with self._kernel.serially():
+                sums = self._sum_messages(index)
+            self._nodes = self._updated_nodes(index, sums)
             self._ends.append((self._times(matrices.hidden_dst), self._times(matrices.hidden_src)))
         del self._nodes
 
@@ -118,8 +120,9 @@ class _Stream:
             for edges, target in [(self._bound(block), block.view(prediction))]
             for run in block.runs(self._tile_edges, self._rows, self._workers.threads)
         )
-        for _ in self._workers.run(jobs):
-            pass
+        with self._kernel.serially():
+            for _ in self._workers.run(jobs):
+                pass
         return prediction.to(forecast_dtype(self._history[name]))
 
     def _predict_run(self, edges: _BoundBlock, run: Sequence[Tile], target: Tensor, horizon: int) -> None:

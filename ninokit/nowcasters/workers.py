@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cache
-from threading import Barrier, Lock
+from contextlib import contextmanager, nullcontext
+from threading import Barrier
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -55,16 +54,13 @@ class Workers:
         Yields:
             Their results in the order of the jobs, whichever ends first.
         """
-        with _serial_blas():
-            if self._pool is None:
-                yield from map(self._run_job, jobs)
-            else:
-                yield from self._run_in(self._pool, jobs)
-
-    def _run_in(self, pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+        if self._pool is None:
+            for job in jobs:
+                yield self._run_job(job)
+            return
         waiting: deque[Future[Result]] = deque()
         for job in jobs:
-            waiting.append(pool.submit(self._run_job, job))
+            waiting.append(self._pool.submit(self._run_job, job))
             if len(waiting) > 2 * self.threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -115,48 +111,6 @@ def _started_pool(threads: int) -> ThreadPoolExecutor:
 def _compute_serially() -> None:
     torch.get_num_threads()  # the first call in a thread takes the default, and would undo what was set before it
     torch.set_num_threads(1)
-
-
-class _SerialBlas:
-    """Keeps SciPy's BLAS, which compiled kernels call, to the thread that calls it, while anybody wants it to.
-
-    Its number of threads is the whole process's. Every one of several threads that forecast would otherwise put back
-    what it has found, which another one has set.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._users = 0
-        self._limits = ExitStack()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """For as long as the context lasts."""
-        with self._lock:
-            if self._users == 0 and (blas := _blas()) is not None:
-                self._limits.enter_context(blas.limit(limits=1))
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._limits.close()
-
-
-_serial_blas = _SerialBlas()
-
-
-@cache
-def _blas() -> Any:
-    """What sets the threads of the loaded BLAS, None where no kernel is compiled."""
-    try:
-        import scipy.linalg.cython_blas  # noqa: F401  (to be found, it has to be loaded)
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController().select(user_api="blas")
 
 
 def _let_freed_memory_be_used_again() -> None:

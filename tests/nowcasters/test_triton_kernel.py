@@ -268,7 +268,7 @@ class TestLaunches:
 class TestChoice:
     @pytest.fixture(autouse=True)
     def _no_numba(self, monkeypatch):
-        monkeypatch.setattr(kernels, "_can_compile", lambda: False)
+        monkeypatch.setattr(kernels, "_has_numba", lambda: False)
 
     @pytest.mark.parametrize(
         ("nino", "kernel"),

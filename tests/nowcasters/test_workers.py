@@ -6,7 +6,6 @@ import time
 import pytest
 import torch
 
-from ninokit.nowcasters import workers as workers_module
 from ninokit.nowcasters.workers import Workers
 
 CPU = torch.device("cpu")
@@ -113,35 +112,3 @@ def test_an_accelerator_has_one_thread(threads):
     with Workers(torch.device("meta")) as workers:
         assert workers.threads == 1
         assert list(workers.run([threading.get_ident])) == [threading.get_ident()]
-
-
-def blas_threads() -> set[int]:
-    return {library["num_threads"] for library in workers_module._blas().info()}
-
-
-@pytest.fixture
-def two_blas_threads():
-    pytest.importorskip("scipy.linalg.cython_blas")
-    pytest.importorskip("threadpoolctl")
-    with workers_module._blas().limit(limits=2):
-        assert blas_threads() == {2}
-        yield
-
-
-@pytest.mark.usefixtures("two_blas_threads")
-def test_blas_is_serial_while_jobs_run(threads):
-    with Workers(CPU) as workers:
-        assert list(workers.run([blas_threads] * 3)) == [{1}] * 3
-        assert blas_threads() == {2}
-
-
-@pytest.mark.usefixtures("two_blas_threads")
-def test_blas_stays_serial_until_the_last_of_several_forecasts_ends(threads):
-    with Workers(CPU) as first, Workers(CPU) as second:
-        early, late = (workers.run([lambda: None] * 20) for workers in (first, second))
-        next(early)
-        next(late)
-        early.close()
-        assert blas_threads() == {1}
-        late.close()
-    assert blas_threads() == {2}

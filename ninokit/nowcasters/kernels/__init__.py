@@ -37,7 +37,7 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
 
         if TritonKernel.supports(composition):
             return TritonKernel(composition, precision, kernel)
-    if _can_compile():
+    if _has_numba():
         from ninokit.nowcasters.kernels.blas_kernel import BlasKernel
         from ninokit.nowcasters.kernels.onednn_kernel import OneDnnKernel
 
@@ -48,13 +48,11 @@ def make_kernel(composition: Composition, precision: Precision) -> TensorKernel 
 
 
 @cache
-def _can_compile() -> bool:
-    """Whether kernels can be compiled for the processor, and the BLAS that they call kept to a thread."""
+def _has_numba() -> bool:
+    """Whether kernels can be compiled for the processor."""
     try:
         import numba  # noqa: F401
-        import scipy.linalg.cython_blas  # noqa: F401
-        import threadpoolctl  # noqa: F401
-    except ImportError:  # also of a NumPy that Numba does not know yet
+    except ImportError:  # also of a NumPy that it does not know yet
         return False
     return True
 

@@ -6,6 +6,7 @@ threads need its lock so seldom that they do not wait for each other.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import numba_programs as programs
 from ninokit.nowcasters.kernels.numba_kernel import Edges, NumbaKernel, Sums
+from ninokit.nowcasters.kernels.serial_blas import has_serial_blas, serial_blas
 from ninokit.nowcasters.kernels.tensor_kernel import TensorKernel
 
 __all__ = ["BlasKernel"]
@@ -24,8 +26,6 @@ _CACHED_BYTES = 2**17
 
 class BlasKernel(NumbaKernel):
     """Messages and predictions of a tile, in float32.
-
-    The BLAS has to compute serially in each thread, for which `Workers` see.
 
     Args:
         composition: see `NumbaKernel`.
@@ -38,19 +38,24 @@ class BlasKernel(NumbaKernel):
         empty = composition.like.new_empty(0, *composition.inner.weight.shape)
         between = [_columns(matrices.hidden.weight)[None] for matrices in rounds[1:]]
         self._between = torch.cat([empty, *between]).numpy()
-        self._scales = [_columns(matrices.scale.weight).numpy() for matrices in rounds]
+        self._scales = [_columns(matrices.scale.weight).numpy() for matrices in rounds[1:]]
         self._inner = _columns(composition.inner.weight).numpy()
 
     @staticmethod
     def supports(composition: Composition) -> bool:
         """See `NumbaKernel.supports`."""
         like = composition.like
-        return like.device.type == "cpu" and like.dtype == composition.product_dtype == torch.float32
+        is_float32 = like.device.type == "cpu" and like.dtype == composition.product_dtype == torch.float32
+        return is_float32 and has_serial_blas()
+
+    def serially(self) -> AbstractContextManager[None]:
+        """See `TensorKernel.serially`."""
+        return serial_blas()
 
     def _add_messages(self, index: int, edges: Edges, sums: Sums) -> None:
         programs.all_messages(
             edges.features.numpy(),
-            (self._entrance(edges), self._between[: index - 1], self._scales[index]),
+            (self._entrance(edges), self._between[: index - 1], self._scales[index - 1]),
             edges.from_dst,
             edges.from_src,
             sums.at_src,

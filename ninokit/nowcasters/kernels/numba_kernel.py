@@ -10,11 +10,11 @@ a few; F = features that an edge enters with (context·taps); H = hidden.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ninokit.nowcasters.composition import Composition
@@ -83,15 +83,17 @@ class NumbaKernel(ABC):
             composition: its matrices.
 
         Returns:
-            True for weights in float32, on a CPU, and products in the kernel's dtype.
+            True for weights in float32 on a CPU, products in the kernel's dtype, and a library that computes them.
         """
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """See `TensorKernel.messages`."""
         if index == 0:
             return self._otherwise.messages(index, tile, at_dst, at_src)
-        total, scaled = (torch.zeros(at_dst.shape) for _ in range(2))
-        self._add_messages(index, self._edges(tile, index), Sums(_rows(at_src), *map(_rows, (total, scaled))))
+        groups = len(tile.features)
+        total, scaled = (at_dst.new_zeros(groups, *at_dst.shape[1:]) for _ in range(2))
+        sums = Sums(*(_rows(nodes, groups) for nodes in (at_src, total, scaled)))
+        self._add_messages(index, self._edges(tile, index), sums)
         return sum_messages(self._composition.round(index), tile.kind, total, scaled, at_dst, at_src)
 
     def changes(self, tile: EdgeTile, horizon: int) -> Tensor:
@@ -100,6 +102,10 @@ class NumbaKernel(ABC):
         edges = self._edges(tile, self._composition.num_rounds)
         self._write_changes(edges, horizon, changes.flatten(0, 2).numpy())
         return changes
+
+    def serially(self) -> AbstractContextManager[None]:
+        """See `TensorKernel.serially`."""
+        return nullcontext()
 
     @abstractmethod
     def _add_messages(self, index: int, edges: Edges, sums: Sums) -> None:
@@ -111,16 +117,17 @@ class NumbaKernel(ABC):
 
     def _edges(self, tile: EdgeTile, rounds: int) -> Edges:
         rounds_hidden = [self._composition.round(index, tile.taps).hidden for index in range(rounds)]
-        finished = list(zip(rounds_hidden, tile.ends, strict=True))
+        groups = len(tile.features)
+        from_dst = [dst + hidden.bias_for(tile.kind) for hidden, (dst, _) in zip(rounds_hidden, tile.ends, strict=True)]
         return Edges(
             taps=tile.taps,
             features=tile.features.flatten(0, 2),
-            from_dst=np.stack([_rows(from_dst + hidden.bias_for(tile.kind)) for hidden, (from_dst, _) in finished]),
-            from_src=np.stack([_rows(from_src) for _, (_, from_src) in finished]),
+            from_dst=np.stack([_rows(nodes, groups) for nodes in from_dst]),
+            from_src=np.stack([_rows(nodes, groups) for _, nodes in tile.ends]),
             sources=tile.features.shape[2],
         )
 
 
-def _rows(nodes: Tensor) -> Any:
-    """Contiguous, in one axis: (group, nodes, H) → (group·nodes, H)."""
-    return nodes.contiguous().flatten(0, 1).numpy()
+def _rows(nodes: Tensor, groups: int) -> Any:
+    """Contiguous, in one axis: (group or 1, nodes, H) → (group·nodes, H)."""
+    return nodes.expand(groups, -1, -1).contiguous().flatten(0, 1).numpy()

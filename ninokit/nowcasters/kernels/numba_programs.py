@@ -1,4 +1,4 @@
-"""What is computed on edges in a forecast on a CPU, compiled by Numba; `blas_kernel` and `numba_kernel` call it.
+"""What is computed on edges in a forecast on a CPU, compiled by Numba; `blas_kernel` and `onednn_kernel` call it.
 
 Neither Numba nor NumPy knows bfloat16: arrays of it hold its 16 bits as integers. All sums are float32. The loops over
 features are written so that LLVM turns them into vector instructions, which `exp` and a raised error would prevent.
@@ -11,7 +11,6 @@ enters with; H = hidden. All arrays are contiguous. Where no dtype is given, it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numba
@@ -19,7 +18,20 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-__all__ = ["SILU", "activate", "add_messages", "all_changes", "all_messages", "enter", "read_out"]
+__all__ = [
+    "FEW_FEATURES",
+    "SILU",
+    "activate",
+    "activate_bits",
+    "add_messages",
+    "add_messages_bits",
+    "all_changes",
+    "all_messages",
+    "enter",
+    "enter_bits",
+    "read_out",
+    "read_out_bits",
+]
 
 # Numbers of an edge of one tap, in the published context: so few take no product of their own.
 FEW_FEATURES = 5
@@ -28,6 +40,9 @@ FEW_FEATURES = 5
 # rests.
 _FLAGS = {"contract", "arcp", "afn", "nsz"}
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": _FLAGS}
+
+_compiled = numba.njit(**_OPTIONS)
+_compiled_sum = numba.njit(**_OPTIONS | {"fastmath": _FLAGS | {"reassoc"}})
 
 _ZERO = np.float32(0)
 _HALF_BITS, _SIXTEEN = np.int32(2**15), np.int32(16)
@@ -44,18 +59,20 @@ _QUINTIC = 1.00000007, 0.693146967, 0.240221197, 0.0555071328, 0.0096755415, 0.0
 SILU = np.array([1.0, _MINUS_LOG2E, _MIN_EXPONENT, _TO_INTEGER, _MAX_EXPONENT, *_CUBIC, *_QUINTIC], np.float32)
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """A function that Numba compiles when it is first called, which takes seconds, and keeps beside this file.
+def _kept(function: Callable[..., Any]) -> Any:
+    """A function that Numba compiles, which takes seconds, once for all processes, and keeps beside this file.
 
-    Or in the user's cache (see NUMBA_CACHE_DIR); where nothing can be written, every process compiles anew.
+    Or in the user's cache (see NUMBA_CACHE_DIR); where nothing can be written, every process compiles anew. Only for
+    functions that are called with arguments of one type each: two processes that compile a function for different ones
+    at the same moment would take each other's places in the cache.
     """
     try:
-        return numba.njit(function, cache=True, **_OPTIONS | options)
+        return numba.njit(function, cache=True, **_OPTIONS)
     except RuntimeError:
-        return numba.njit(function, **_OPTIONS | options)
+        return numba.njit(function, **_OPTIONS)
 
 
-@_compiled
+@_kept
 def all_changes(features, weights, from_dst, from_src, sources, readout, silu, block, changes):
     """The predicted scaled changes on a tile's edges, a few edges at a time.
 
@@ -80,7 +97,7 @@ def all_changes(features, weights, from_dst, from_src, sources, readout, silu, b
         read_out(other[:count], inner_bias, outer, outer_bias, silu, changes[first : first + count])
 
 
-@_compiled
+@_kept
 def all_messages(features, weights, from_dst, from_src, at_src, sources, silu, block, total, scaled):
     """The two sums over the sources that a tile's messages need every edge for, a few edges at a time.
 
@@ -242,7 +259,7 @@ def _next(edge, edges, sources, at_dst, at_src):
     return dst, dst // (len(at_dst) // slices) * sources + before, min(edges, sources - before)
 
 
-@partial(_compiled, fastmath=_FLAGS | {"reassoc"})
+@_compiled_sum
 def _dot(left, right):
     result = _ZERO
     for k in range(len(left)):
@@ -329,3 +346,9 @@ def _written_overload(number, like):
     if like.dtype == types.int16:
         return lambda number, like: np.int16(np.int32(np.float32(number).view(np.int32) + _HALF_BITS) >> _SIXTEEN)
     return lambda number, like: number
+
+
+# The same for hidden features in bfloat16, kept.
+enter_bits, activate_bits, add_messages_bits, read_out_bits = (
+    _kept(program.py_func) for program in (enter, activate, add_messages, read_out)
+)

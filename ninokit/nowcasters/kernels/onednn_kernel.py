@@ -38,14 +38,16 @@ class OneDnnKernel(NumbaKernel):
         scale = self._composition.round(index).scale.product_weight
         for first, hidden in self._hidden(edges, index):
             products = _bits(linear(hidden, scale))
-            programs.add_messages(_bits(hidden), products, sums.at_src, edges.sources, first, sums.total, sums.scaled)
+            programs.add_messages_bits(
+                _bits(hidden), products, sums.at_src, edges.sources, first, sums.total, sums.scaled
+            )
 
     def _write_changes(self, edges: Edges, horizon: int, changes: Any) -> None:
         inner, outer = self._composition.inner, self._composition.readout(edges.taps, horizon)
         layers = inner.bias.numpy(), outer.weight.numpy(), outer.bias.numpy()
         for first, hidden in self._hidden(edges, self._composition.num_rounds):
             products = _bits(linear(hidden, inner.product_weight))
-            programs.read_out(products, *layers, programs.SILU, changes[first : first + len(hidden)])
+            programs.read_out_bits(products, *layers, programs.SILU, changes[first : first + len(hidden)])
 
     def _hidden(self, edges: Edges, rounds: int) -> Iterator[tuple[int, Tensor]]:
         """The edges' features after so many rounds, at least one: the first edge, and features of shape (edges, H)."""
@@ -74,12 +76,12 @@ class OneDnnKernel(NumbaKernel):
             return hidden
         hidden = torch.empty(len(features), weight.shape[1], dtype=torch.bfloat16)
         ends = edges.from_dst[0], edges.from_src[0]
-        programs.enter(features.numpy(), weight.numpy(), *ends, edges.sources, first, programs.SILU, _bits(hidden))
+        programs.enter_bits(features.numpy(), weight.numpy(), *ends, edges.sources, first, programs.SILU, _bits(hidden))
         return hidden
 
     def _activate(self, hidden: Tensor, index: int, edges: Edges, first: int) -> None:
         ends = edges.from_dst[index], edges.from_src[index]
-        programs.activate(_bits(hidden), *ends, edges.sources, first, programs.SILU)
+        programs.activate_bits(_bits(hidden), *ends, edges.sources, first, programs.SILU)
 
 
 def _bits(numbers: Tensor) -> Any:

@@ -7,6 +7,7 @@ enters with (context·taps); H = hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -156,6 +157,10 @@ class TensorKernel:
         hidden = linear_silu(rows, inner.product_weight, inner.bias.to(rows.dtype))
         changes = linear(hidden, outer.product_weight).to(outer.bias.dtype)
         return (changes + outer.bias).view(*features.shape[:3], -1)
+
+    def serially(self) -> AbstractContextManager[None]:
+        """What tiles have to be computed in, so that what computes them uses no other threads than the caller's."""
+        return nullcontext()
 
     def _hidden(self, tile: EdgeTile, rounds: int) -> Tensor:
         """The edges' features after so many rounds, shape (group, dst, src, F or H), perhaps in the products' dtype."""

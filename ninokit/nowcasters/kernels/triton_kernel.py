@@ -10,6 +10,7 @@ enters with (context·taps); H = hidden; parts = of a destination's sources.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -79,6 +80,10 @@ class TritonKernel:
         hidden = len(composition.inner.weight)
         suits = _MIN_HIDDEN <= hidden <= _MAX_HIDDEN and hidden.bit_count() == 1
         return suits and composition.like.dtype == torch.float32
+
+    def serially(self) -> AbstractContextManager[None]:
+        """See `TensorKernel.serially`."""
+        return nullcontext()
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """See `TensorKernel.messages`."""
