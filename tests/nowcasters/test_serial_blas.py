@@ -24,8 +24,7 @@ def others():
 def _of_two_threads():
     if not has_serial_blas():
         pytest.skip("SciPy, threadpoolctl, or a BLAS that it knows, is missing")
-    with module._blas().limit(limits=2) as limit:
-        limit._controller.lib_controllers[0].clear_controlling_thread(force=True)
+    with module._blas().limit(limits=2):
         assert threads() == {2}
         yield
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from threading import Lock
@@ -37,7 +36,7 @@ class _SerialBlas:
     """The setting, which is the whole process's, for as long as anybody wants it.
 
     Counted, because each of several threads that forecast would otherwise put back what it has found, which another one
-    has set. And set and put back by one thread of its own, because threadpoolctl heeds no thread but the first.
+    has set.
     """
 
     def __init__(self) -> None:
@@ -63,12 +62,24 @@ class _SerialBlas:
 
 @contextmanager
 def _on_one_thread() -> Iterator[None]:
-    with ThreadPoolExecutor(1, "ninokit-blas") as keeper:
-        limit = keeper.submit(_blas().limit, limits=1).result()
-        try:
-            yield
-        finally:
-            keeper.submit(limit.restore_original_limits).result()
+    _let_any_thread_set()
+    limit = _blas().limit(limits=1)
+    try:
+        yield
+    finally:
+        _let_any_thread_set()
+        limit.restore_original_limits()
+        _let_any_thread_set()
+
+
+def _let_any_thread_set() -> None:
+    """Since version 3.8 threadpoolctl heeds the first thread alone that sets OpenBLAS's threads, until that ends.
+
+    Here the last forecast to end puts them back, and that may run in another thread than the first.
+    """
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 serial_blas = _SerialBlas()
