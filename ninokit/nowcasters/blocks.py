@@ -153,14 +153,15 @@ class Block:
 
         Args:
             edges: of a tile at most.
-            ends: of a tile at most, see `tiles`.
+            ends: of a tile at most, see `tiles`; and destinations of a job, whose messages wait in memory to be added.
             threads: that share the jobs.
 
         Yields:
             Tiles that follow each other.
         """
         tiles = list(self.tiles(edges, ends))
-        size = min(_MAX_TILES_A_JOB, max(1, len(tiles) // (2 * threads)))
+        group, dst, _ = tiles[0].shape
+        size = max(1, min(_MAX_TILES_A_JOB, len(tiles) // (2 * threads), ends // (group * dst)))
         return (tiles[start : start + size] for start in range(0, len(tiles), size))
 
 

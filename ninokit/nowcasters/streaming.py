@@ -104,9 +104,7 @@ class _Stream:
         """Compute the nodes round by round, and keep what the edges will want of them."""
         for index in range(self._composition.num_rounds):
             matrices = self._composition.round(index)
-            with self._kernel.serially():
-                sums = self._sum_messages(index)
-            self._nodes = self._updated_nodes(index, sums)
+            self._nodes = self._updated_nodes(index, self._sum_messages(index))
             self._ends.append((self._times(matrices.hidden_dst), self._times(matrices.hidden_src)))
         del self._nodes
 
@@ -147,10 +145,11 @@ class _Stream:
                     waiting.append((block, run))
                     yield partial(self._message_run, index, edges, run, *ends)
 
-        for messages in self._workers.run(jobs()):  # added here, in order, so that threads make no difference
-            block, run = waiting.popleft()
-            for tile, message in zip(run, messages, strict=True):
-                block.add_at_dst(sums, tile, message)
+        with self._kernel.serially():
+            for messages in self._workers.run(jobs()):  # added here, in order, so that threads make no difference
+                block, run = waiting.popleft()
+                for tile, message in zip(run, messages, strict=True):
+                    block.add_at_dst(sums, tile, message)
         return sums
 
     def _message_run(

@@ -277,3 +277,12 @@ def test_tiles_cover_a_block_once_and_have_few_edges_and_ends(shape, edges, ends
         assert group * dst <= ends
         assert group * src <= ends
     assert (times == 1).all()
+
+
+@given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 100), st.integers(1, 100), st.integers(1, 3))
+def test_a_job_has_the_tiles_in_order_and_few_destinations(shape, edges, ends, threads):
+    """Its messages, a vector a destination, wait in memory."""
+    block = Block(EdgeKind.LINEAR, slice(0, 1), slice(0, 1), shape)
+    runs = list(block.runs(edges, ends, threads))
+    assert [tile for run in runs for tile in run] == list(block.tiles(edges, ends))
+    assert all(sum(tile.shape[0] * tile.shape[1] for tile in run) <= ends for run in runs)
