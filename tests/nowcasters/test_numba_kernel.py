@@ -75,8 +75,8 @@ def assert_close(found, expected, tolerance):
 
 @pytest.fixture(params=[1, 2**12, 2**20], ids=["an edge at a time", "a few", "all at once"])
 def few_at_once(request, monkeypatch):
-    for module in (blas_kernel, onednn_kernel):
-        monkeypatch.setattr(module, "_CACHED_BYTES", request.param)
+    for kernel in (BlasKernel, OneDnnKernel):
+        monkeypatch.setattr(kernel, "_cached_bytes", request.param)
 
 
 # Here in software where the processor has no bfloat16.

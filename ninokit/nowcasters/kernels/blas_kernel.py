@@ -20,9 +20,6 @@ from ninokit.nowcasters.kernels.tensor_kernel import TensorKernel
 
 __all__ = ["BlasKernel"]
 
-# Of hidden features at a time, of which two rounds' have to be in the cache.
-_CACHED_BYTES = 2**17
-
 
 class BlasKernel(NumbaKernel):
     """Messages and predictions of a tile, in float32.
@@ -31,6 +28,8 @@ class BlasKernel(NumbaKernel):
         composition: see `NumbaKernel`.
         otherwise: see `NumbaKernel`.
     """
+
+    _cached_bytes = 2**17  # what a product reads, and what it writes, should both be in the cache
 
     def __init__(self, composition: Composition, otherwise: TensorKernel) -> None:
         super().__init__(composition, otherwise)
@@ -61,7 +60,7 @@ class BlasKernel(NumbaKernel):
             sums.at_src,
             edges.sources,
             programs.SILU,
-            self._block(),
+            self._edges_at_once(),
             sums.total,
             sums.scaled,
         )
@@ -76,17 +75,13 @@ class BlasKernel(NumbaKernel):
             edges.sources,
             (inner.bias.numpy(), outer.weight.numpy(), outer.bias.numpy()),
             programs.SILU,
-            self._block(),
+            self._edges_at_once(),
             changes,
         )
 
     def _entrance(self, edges: Edges) -> Any:
         """The first round's weight, shape (F, H)."""
         return _columns(self._composition.round(0, edges.taps).hidden.weight).numpy()
-
-    def _block(self) -> int:
-        """Edges of which the hidden features stay in the cache."""
-        return max(1, _CACHED_BYTES // (self._inner.shape[0] * self._inner.itemsize))
 
 
 def _columns(weight: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ a few; F = features that an edge enters with (context·taps); H = hidden.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ class NumbaKernel(ABC):
     """
 
     tiles_at_once = 8  # it cuts them itself, into what the cache holds
+    _cached_bytes: int  # of hidden features at a time
 
     def __init__(self, composition: Composition, otherwise: TensorKernel) -> None:
         self._composition = composition
@@ -105,7 +106,12 @@ class NumbaKernel(ABC):
 
     def serially(self) -> AbstractContextManager[None]:
         """See `TensorKernel.serially`."""
-        return nullcontext()
+        return self._otherwise.serially()
+
+    def _edges_at_once(self) -> int:
+        """Edges of which the hidden features stay in the cache."""
+        edge = len(self._composition.inner.weight) * self._composition.product_dtype.itemsize
+        return max(1, self._cached_bytes // edge)
 
     @abstractmethod
     def _add_messages(self, index: int, edges: Edges, sums: Sums) -> None:

@@ -78,7 +78,7 @@ def all_changes(features, weights, from_dst, from_src, sources, readout, silu, b
 
     Args:
         features: shape (edges, F), float32.
-        weights: see `_hidden`, of all rounds; and the readout's first layer, shape (H, H).
+        weights: see `_hidden`, of all rounds; the product is the readout's first layer.
         from_dst: see `_hidden`.
         from_src: see `_hidden`.
         sources: of each slice.
@@ -88,13 +88,10 @@ def all_changes(features, weights, from_dst, from_src, sources, readout, silu, b
         changes: shape (edges, taps), float32, written.
     """
     inner_bias, outer, outer_bias = readout
-    hidden = np.empty((block, from_dst.shape[2]), np.float32)
-    other = np.empty_like(hidden)
+    rooms = np.empty((2, block, from_dst.shape[2]), np.float32)
     for first in range(0, len(features), block):
-        count = min(block, len(features) - first)
-        hidden, other = _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other)
-        np.dot(hidden[:count], weights[2], other[:count])
-        read_out(other[:count], inner_bias, outer, outer_bias, silu, changes[first : first + count])
+        _, inner = _hidden(features, weights, from_dst, from_src, sources, silu, first, rooms)
+        read_out(inner, inner_bias, outer, outer_bias, silu, changes[first : first + len(inner)])
 
 
 @_kept
@@ -103,7 +100,7 @@ def all_messages(features, weights, from_dst, from_src, at_src, sources, silu, b
 
     Args:
         features: shape (edges, F), float32.
-        weights: see `_hidden`, of the rounds before; and the messages' scale, shape (H, H).
+        weights: see `_hidden`, of the rounds before; the product is the messages' scale.
         from_dst: see `_hidden`.
         from_src: see `_hidden`.
         at_src: see `add_messages`.
@@ -113,44 +110,43 @@ def all_messages(features, weights, from_dst, from_src, at_src, sources, silu, b
         total: see `add_messages`.
         scaled: see `add_messages`.
     """
-    hidden = np.empty((block, from_dst.shape[2]), np.float32)
-    other = np.empty_like(hidden)
+    rooms = np.empty((2, block, from_dst.shape[2]), np.float32)
     for first in range(0, len(features), block):
-        count = min(block, len(features) - first)
-        hidden, other = _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other)
-        np.dot(hidden[:count], weights[2], other[:count])
-        add_messages(hidden[:count], other[:count], at_src, sources, first, total, scaled)
+        hidden, scale = _hidden(features, weights, from_dst, from_src, sources, silu, first, rooms)
+        add_messages(hidden, scale, at_src, sources, first, total, scaled)
 
 
 @_compiled
-def _hidden(features, weights, from_dst, from_src, sources, silu, first, hidden, other):
-    """The edges' features after all rounds, from some edge on.
+def _hidden(features, weights, from_dst, from_src, sources, silu, first, rooms):
+    """The edges' features after all rounds, and their product, from some edge on.
 
     Args:
         features: shape (all edges, F), float32.
-        weights: of the first round, shape (F, H); of those after it, shape (rounds - 1, H, H).
+        weights: of the first round, shape (F, H); of those after it, shape (rounds - 1, H, H); of the product, shape
+            (H, H).
         from_dst: what destinations add in each round, shape (rounds, dst, H), float32.
         from_src: what sources add, shape (rounds, src, H), float32.
         sources: of each slice.
         silu: `SILU`.
         first: the first edge.
-        hidden: room for as many edges as are computed at a time, shape (block, H), float32.
-        other: the same.
+        rooms: for what is read and what is written of as many edges as are computed at a time, shape (2, block, H),
+            float32.
 
     Returns:
-        Both rooms, that with the features first.
+        Both, of shape (edges, H), in the rooms.
     """
-    count = min(len(hidden), len(features) - first)
-    entering = features[first : first + count]
+    entering = features[first : first + rooms.shape[1]]
+    hidden, other = rooms[0][: len(entering)], rooms[1][: len(entering)]
     if entering.shape[1] == FEW_FEATURES:
-        enter(entering, weights[0], from_dst[0], from_src[0], sources, first, silu, hidden[:count])
+        enter(entering, weights[0], from_dst[0], from_src[0], sources, first, silu, hidden)
     else:
-        np.dot(entering, weights[0], hidden[:count])
-        activate(hidden[:count], from_dst[0], from_src[0], sources, first, silu)
+        np.dot(entering, weights[0], hidden)
+        activate(hidden, from_dst[0], from_src[0], sources, first, silu)
     for index in range(1, len(from_dst)):
-        np.dot(hidden[:count], weights[1][index - 1], other[:count])
-        activate(other[:count], from_dst[index], from_src[index], sources, first, silu)
+        np.dot(hidden, weights[1][index - 1], other)
+        activate(other, from_dst[index], from_src[index], sources, first, silu)
         hidden, other = other, hidden
+    np.dot(hidden, weights[2], other)
     return hidden, other
 
 

@@ -16,9 +16,6 @@ from ninokit.nowcasters.kernels.tensor_kernel import differences
 
 __all__ = ["OneDnnKernel"]
 
-# Of hidden features at a time: what one pass has written, the next should find in the cache.
-_CACHED_BYTES = 2**20
-
 
 class OneDnnKernel(NumbaKernel):
     """Messages and predictions of a tile, with products in bfloat16.
@@ -27,6 +24,8 @@ class OneDnnKernel(NumbaKernel):
         composition: see `NumbaKernel`.
         otherwise: see `NumbaKernel`.
     """
+
+    _cached_bytes = 2**20  # what one pass has written, the next should find in the cache
 
     @staticmethod
     def supports(composition: Composition) -> bool:
@@ -51,8 +50,7 @@ class OneDnnKernel(NumbaKernel):
 
     def _hidden(self, edges: Edges, rounds: int) -> Iterator[tuple[int, Tensor]]:
         """The edges' features after so many rounds, at least one: the first edge, and features of shape (edges, H)."""
-        step = max(1, _CACHED_BYTES // (edges.from_dst.shape[2] * torch.bfloat16.itemsize))
-        features, weight = self._entrance(edges)
+        step, (features, weight) = self._edges_at_once(), self._entrance(edges)
         for first in range(0, len(features), step):
             hidden = self._entered(features[first : first + step], weight, edges, first)
             for index in range(1, rounds):

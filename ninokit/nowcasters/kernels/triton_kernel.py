@@ -10,7 +10,7 @@ enters with (context·taps); H = hidden; parts = of a destination's sources.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ class TritonKernel:
 
     def serially(self) -> AbstractContextManager[None]:
         """See `TensorKernel.serially`."""
-        return nullcontext()
+        return self._otherwise.serially()
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """See `TensorKernel.messages`."""
