@@ -95,7 +95,6 @@ class _Stream:
         self._composition = Composition(nino, {block.taps for block in self._blocks}, dtype)
         self._kernel = make_kernel(self._composition, nino.precision)
         self._rows = _TILE_EDGES.get(device.type, _TILE_EDGES_ELSEWHERE)  # nodes a job, or at an end of a tile
-        self._tile_edges = self._rows * self._kernel.tiles_at_once
         self._scales = {name: Scale.of(history[name], self._like) for name in graph.parameters}
         self._nodes: Tensor = nino.node_embedding(graph.positions.to(self._like))  # shape: (N, H)
         self._ends: list[tuple[Tensor, Tensor]] = []  # a finished round's (dst, src), each of shape (N, H)
@@ -116,7 +115,7 @@ class _Stream:
             for block in self._carrying[name]
             if block.view is not None  # never None beside a parameter
             for edges, target in [(self._bound(block), block.view(prediction))]
-            for run in block.runs(self._tile_edges, self._rows, self._workers.threads)
+            for run in self._runs(block)
         )
         with self._kernel.serially():
             for _ in self._workers.run(jobs):
@@ -141,7 +140,7 @@ class _Stream:
         def jobs() -> Iterator[Callable[[], list[Tensor]]]:
             for block in (*self._blocks, Block.self_loops(self._graph)):
                 edges, ends = self._bound(block), (block.at_dst(at_dst), block.at_src(at_src))
-                for run in block.runs(self._tile_edges, self._rows, self._workers.threads):
+                for run in self._runs(block):
                     waiting.append((block, run))
                     yield partial(self._message_run, index, edges, run, *ends)
 
@@ -190,6 +189,10 @@ class _Stream:
         for block in self._blocks:
             degrees[block.dst] += block.in_degree
         return degrees
+
+    def _runs(self, block: Block) -> Iterator[Sequence[Tile]]:
+        edges = self._rows * self._kernel.tiles_at_once(block)
+        return block.runs(edges, self._rows, self._workers.threads)
 
     def _bound(self, block: Block) -> _BoundBlock:
         """A block with its numbers, which are looked up once for all its tiles."""

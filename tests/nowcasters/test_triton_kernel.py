@@ -1,6 +1,8 @@
 """The fused kernels against those in tensor operators: interpreted on the CPU, compiled without a GPU, and on a GPU."""
 
 import importlib.util
+import itertools
+import math
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from torch import nn
 import ninokit
 from ninokit.graph import EdgeKind
 from ninokit.nowcasters import Nino, kernels
+from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import EdgeTile, TensorKernel
 from ninokit.nowcasters.precision import product_dtype
@@ -234,6 +237,20 @@ class TestWhichTiles:
         otherwise.messages.assert_called_once_with(0, tile, at_dst, at_src)
         assert found is otherwise.messages.return_value
         assert not launches
+
+
+class TestTiles:
+    @pytest.mark.parametrize(
+        ("sources", "taps", "tiles"),
+        [(32, 1, 8), (50_257, 1, 8), (31, 1, 1), (256, 4, 2), (256, 9, 1)],
+    )
+    def test_a_large_tile_has_few_numbers(self, sources, taps, tiles):
+        block = Block(EdgeKind.LINEAR, slice(0, 2**20), slice(0, sources), (1, 2**20, sources), taps)
+        assert fused(composed(Nino(16), 1)).tiles_at_once(block) == tiles
+        for tile in itertools.islice(block.tiles(tiles * 2**17, 2**17), 3):
+            edges = math.prod(tile.shape)
+            numbers = max(edges * taps * 5, 128 * edges if sources < 32 else 0)
+            assert numbers * 4 <= 2**26  # bytes
 
 
 class TestLaunches:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel, sum_messages
 
@@ -63,12 +64,8 @@ class NumbaKernel(ABC):
     Args:
         composition: the nowcaster's matrices.
         otherwise: what computes the messages of the first round, where no edge has hidden features.
-
-    Attributes:
-        tiles_at_once: as those of `TensorKernel`.
     """
 
-    tiles_at_once = 8  # it cuts them itself, into what the cache holds
     _cached_bytes: int  # of hidden features at a time
 
     def __init__(self, composition: Composition, otherwise: TensorKernel) -> None:
@@ -103,6 +100,10 @@ class NumbaKernel(ABC):
         edges = self._edges(tile, self._composition.num_rounds)
         self._write_changes(edges, horizon, changes.flatten(0, 2).numpy())
         return changes
+
+    def tiles_at_once(self, block: Block) -> int:
+        """See `TensorKernel.tiles_at_once`."""
+        return 8  # it cuts them itself, into what the cache holds
 
     def serially(self) -> AbstractContextManager[None]:
         """See `TensorKernel.serially`."""

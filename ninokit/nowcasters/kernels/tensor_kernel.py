@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ninokit.graph.kinds import EdgeKind
+from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.composition import Composition, Round
 from ninokit.nowcasters.kernels.products import linear, linear_silu
 
@@ -108,16 +109,23 @@ class TensorKernel:
 
     Args:
         composition: the nowcaster's matrices.
-
-    Attributes:
-        tiles_at_once: how many of the device's usual tiles it takes together.
     """
 
     def __init__(self, composition: Composition) -> None:
         self._composition = composition
+
+    def tiles_at_once(self, block: Block) -> int:
+        """How many of the device's usual tiles it takes together.
+
+        Args:
+            block: that they are of.
+
+        Returns:
+            At least 1.
+        """
         # What is called once a tile weighs more, beside faster products, than what leaves the cache.
-        on_cpu = composition.like.device.type == "cpu"
-        self.tiles_at_once = 4 if on_cpu and composition.product_dtype == torch.bfloat16 else 1
+        on_cpu = self._composition.like.device.type == "cpu"
+        return 4 if on_cpu and self._composition.product_dtype == torch.bfloat16 else 1
 
     def messages(self, index: int, tile: EdgeTile, at_dst: Tensor, at_src: Tensor) -> Tensor:
         """The messages of a tile in a round, summed over its sources.

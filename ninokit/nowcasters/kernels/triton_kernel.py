@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import triton_programs as programs
-from ninokit.nowcasters.kernels.tensor_kernel import EdgeTile, TensorKernel, sum_messages
+from ninokit.nowcasters.kernels.tensor_kernel import MANY_SOURCES, EdgeTile, TensorKernel, sum_messages
 from ninokit.nowcasters.precision import Precision
 
 __all__ = ["TritonKernel"]
@@ -32,6 +33,9 @@ _SOURCES = 256  # that one program adds up, some blocks one after the other; mos
 # Smaller tiles have too few programs to fill a GPU, or programs with too few edges.
 _MIN_EDGES = 4096
 _MIN_SOURCES = 16
+# Of blocks of one tap and many sources. What is called once a tile takes longer than the kernels of a tile that fills a
+# GPU: on an H200 0.3 ms, the same for all networks. Where sources are few, features of H numbers stay in memory.
+_TILES_AT_ONCE = 8
 
 
 class TritonKernel:
@@ -41,12 +45,7 @@ class TritonKernel:
         composition: the nowcaster's matrices; see `supports`.
         precision: of products with a row an edge.
         otherwise: what computes the other tiles, and the first round, whose products are small.
-
-    Attributes:
-        tiles_at_once: as those of `TensorKernel`.
     """
-
-    tiles_at_once = 1
 
     def __init__(self, composition: Composition, precision: Precision, otherwise: TensorKernel) -> None:
         self._composition = composition
@@ -80,6 +79,11 @@ class TritonKernel:
         hidden = len(composition.inner.weight)
         suits = _MIN_HIDDEN <= hidden <= _MAX_HIDDEN and hidden.bit_count() == 1
         return suits and composition.like.dtype == torch.float32
+
+    def tiles_at_once(self, block: Block) -> int:
+        """See `TensorKernel.tiles_at_once`."""
+        *_, sources = block.shape
+        return max(1, _TILES_AT_ONCE // block.taps) if sources >= MANY_SOURCES else 1
 
     def serially(self) -> AbstractContextManager[None]:
         """See `TensorKernel.serially`."""
