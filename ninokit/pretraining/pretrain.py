@@ -119,6 +119,7 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
             horizon=config.max_horizon,
             spacing=(config.spacing[0], config.spacing[1]),
             memory=int(config.memory_gib * 2**30),
+            device=config.device,
         )
 
     held_out = {name: sampler(part) for name, part in split.held_out.items()}

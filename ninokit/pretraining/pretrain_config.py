@@ -53,7 +53,7 @@ class PretrainConfig:
         max_gradient_norm: to which gradients are clipped, above 0.
         ema_decay: of the moving average of the weights, which is what is validated and kept; at least 0, below 1.
         validate_every: steps between two validations and checkpoints, at least 1.
-        memory_gib: trajectories are kept in memory if they take no more than so many GiB, above 0.
+        memory_gib: trajectories are kept in the device's memory if they take no more than so many GiB, above 0.
         seed: of initial weights and slices.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.

@@ -76,8 +76,9 @@ class SliceSampler:
         context: past states of a slice.
         horizon: future states of a slice.
         spacing: least and most optimizer steps from one state of a slice to the next.
-        memory: bytes; trajectories that fit in there all together are kept once they are read, otherwise slices are
-            read from the store one by one.
+        memory: bytes; trajectories that fit in there all together are kept on the device once they are read, otherwise
+            slices are read from the store one by one, and are on the CPU.
+        device: where the slices are wanted.
 
     Raises:
         ConfigError: if the states of a trajectory stand too far apart for the spacing, or are too few for a slice.
@@ -92,10 +93,12 @@ class SliceSampler:
         horizon: int,
         spacing: tuple[int, int],
         memory: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._context = context
         self._horizon = horizon
         self._graphs = graphs
+        self._device = device
         self._kept: dict[int, Tensor] = {}
         self._keeps = sum(_size(trajectory) for trajectory in trajectories) <= memory
         self._strides = {id(trajectory): self._feasible(trajectory, spacing) for trajectory in trajectories}
@@ -153,7 +156,7 @@ class SliceSampler:
         if not self._keeps:
             return trajectory.states(start, stop, stride)
         if id(trajectory) not in self._kept:
-            self._kept[id(trajectory)] = trajectory.states(0, len(trajectory.steps))
+            self._kept[id(trajectory)] = trajectory.states(0, len(trajectory.steps)).to(self._device)
         return self._kept[id(trajectory)][start:stop:stride]
 
     def _padded(self, states: Tensor) -> Tensor:

@@ -140,4 +140,4 @@ class Validation:
 
 def _draw(sampler: SliceSampler, generator: np.random.Generator) -> list[Slices]:
     count = max(_LEAST_SLICES, _SLICES // len(sampler.tasks))
-    return [sampler.draw_task(generator, task, count) for task in sampler.tasks]
+    return [sampler.draw_task(generator, task, count).to(torch.device("cpu")) for task in sampler.tasks]

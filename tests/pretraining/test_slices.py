@@ -70,6 +70,12 @@ def test_tasks_are_drawn_alike_however_many_networks_they_have(tiny_store):
     assert sorted(s.task for s in sampler.draw(np.random.default_rng(0), 9, 1)) == ["convolutional", "deep"]
 
 
+@pytest.mark.parametrize(("memory", "device"), [(0, "cpu"), (2**30, "meta")])
+def test_trajectories_are_kept_on_the_device(tiny_store, memory, device):
+    slices = make_sampler(tiny_store, memory=memory, device="meta").draw_task(np.random.default_rng(0), "deep", 2)
+    assert {states.device.type for states in slices.states.values()} == {device}
+
+
 def test_what_is_kept_in_memory_makes_no_difference(tiny_store, monkeypatch):
     bytes_in_all = sum(4 * 60 * trajectory.num_parameters for trajectory in tiny_store.trajectories)
     for memory, most in ((bytes_in_all - 1, 40), (bytes_in_all, 11)):
