@@ -112,7 +112,8 @@ class NetworkStack:
             ConfigError: the network does something that cannot be stacked.
         """
         if self._execution == STACKED:
-            return self._differentiated(self._stacked_losses, self.parameters, self.buffers, inputs, labels)
+            with _stacking_explained(autocast=self._autocast):
+                return self._differentiated(self._stacked_losses, self.parameters, self.buffers, inputs, labels)
         found = [
             self._differentiated(self._loss, parameters, self._row_buffers(row), x, y)
             for row, (parameters, x, y) in enumerate(zip(self.parameters, inputs, labels, strict=True))
@@ -146,7 +147,7 @@ class NetworkStack:
 
     def _stacked_losses(self, parameters: Tensor, buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         # The other kernels of attention have no rule for stacking.
-        with sdpa_kernel(SDPBackend.MATH), _stacking_explained():
+        with sdpa_kernel(SDPBackend.MATH):
             losses: Tensor = vmap(self._loss, randomness="different")(parameters, buffers, inputs, labels)
         return losses
 
@@ -169,11 +170,16 @@ def _flat(network: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _stacking_explained() -> Iterator[None]:
+def _stacking_explained(*, autocast: bool) -> Iterator[None]:
     """Say what to do where a network cannot be stacked; its own faults stay as they are."""
     try:
         yield
     except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        raise ConfigError(f"collect: this network cannot be stacked: {error}. Set execution=looped") from error
+        if "vmap" in str(error):
+            raise ConfigError(f"collect: this network cannot be stacked: {error}. Set execution=looped") from error
+        # What stands for norms and attention in a stack takes no operands of two types, as autocast makes them on GPUs.
+        if autocast and "type" in str(error):
+            raise ConfigError(
+                f"collect: this network cannot be stacked in bfloat16: {error}. Set autocast=false, or execution=looped"
+            ) from error
+        raise

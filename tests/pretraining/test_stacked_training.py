@@ -96,11 +96,13 @@ def test_autocast_computes_in_bfloat16_and_keeps_the_numbers():
 
 
 def _float_mlp(autocast: bool) -> StackedTraining:
-    task = TASKS["mlp"]
+    return training(_in_float32(TASKS["mlp"]), autocast=autocast)
+
+
+def _in_float32(task):
     data = task.load_data(None)
     single = replace(data, train_inputs=data.train_inputs.float(), test_inputs=data.test_inputs.float())
-    task = replace(task, build_model=lambda: TASKS["mlp"].build_model().float(), load_data=lambda root: single)
-    return training(task, autocast=autocast)
+    return replace(task, build_model=lambda: task.build_model().float(), load_data=lambda root: single)
 
 
 class _Decides(nn.Module):
@@ -118,6 +120,33 @@ def test_a_network_that_cannot_be_stacked_says_what_to_do():
     with pytest.raises(ConfigError, match=r"^collect: this network cannot be stacked: .* Set execution=looped$"):
         training(task).step()
     training(task, "looped").step()
+
+
+class _MixesTypes(nn.Module):
+    """Fails as a stacked batch norm does on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(17, 3)
+
+    def forward(self, x):
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("Expected running_mean to have type BFloat16 but got Float")
+        return self.layer(x)
+
+
+def test_a_network_that_cannot_be_stacked_in_bfloat16_says_what_to_do():
+    task = _in_float32(replace(TASKS["mlp"], build_model=_MixesTypes))
+    message = (
+        "collect: this network cannot be stacked in bfloat16: Expected running_mean to have type BFloat16 but got "
+        "Float. Set autocast=false, or execution=looped"
+    )
+    with pytest.raises(ConfigError) as error:
+        training(task, autocast=True).step()
+    assert str(error.value) == message
+    training(task).step()
+    with pytest.raises(RuntimeError, match="^Expected running_mean"):
+        training(task, "looped", autocast=True).step()
 
 
 def test_a_networks_own_fault_is_not_blamed_on_stacking():
