@@ -145,7 +145,7 @@ def test_a_network_that_cannot_be_stacked_in_bfloat16_says_what_to_do():
         training(task, autocast=True).step()
     assert str(error.value) == message
     training(task).step()
-    with pytest.raises(RuntimeError, match="^Expected running_mean"):
+    with pytest.raises(RuntimeError, match=r"^Expected running_mean"):
         training(task, "looped", autocast=True).step()
 
 
