@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 
 from ninokit.errors import ConfigError
 
-__all__ = ["check_device", "torch_threads"]
+__all__ = ["check_device", "share_of_cpus", "torch_threads"]
 
 
 def check_device(device: str) -> None:
@@ -25,6 +26,18 @@ def check_device(device: str) -> None:
         raise ConfigError(
             f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here. Set device=cpu"
         )
+
+
+def share_of_cpus(workers: int) -> int | None:
+    """CPU threads of one of several processes.
+
+    Args:
+        workers: that there are.
+
+    Returns:
+        Its share of the CPUs; None, torch's own choice, for a process alone.
+    """
+    return None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
 
 
 @contextmanager

@@ -126,6 +126,7 @@ def train(
     attach: AttachNowcasting | None = None,
     stop_at_target: bool = False,
     max_steps: int | None = None,
+    show_progress: bool = True,
 ) -> RunRecord:
     """Train the task's network once and measure it on the way.
 
@@ -141,6 +142,7 @@ def train(
         stop_at_target: end the run at the first evaluation that reaches the task's target.
         max_steps: end the run there, at least 1, with all else, such as the horizons, planned for the task's
             ``total_steps``; None goes to the end.
+        show_progress: with a bar, if the output is a terminal.
 
     Returns:
         The record, with an evaluation every ``task.eval_every`` steps and one at the last step.
@@ -156,7 +158,8 @@ def train(
     with torch.random.fork_rng(devices=[target_device] if target_device.type == "cuda" else []):
         torch.manual_seed(seed)
         last_step = min(task.total_steps, max_steps or task.total_steps)
-        return _Run(task, data.to(target_device), seed, target_device, last_step, stop_at_target).finish(attach)
+        run = _Run(task, data.to(target_device), seed, target_device, last_step, stop_at_target, show_progress)
+        return run.finish(attach)
 
 
 class _Run:
@@ -170,7 +173,9 @@ class _Run:
         device: torch.device,
         last_step: int,
         stop_at_target: bool,
+        show_progress: bool,
     ) -> None:
+        self.show_progress = show_progress
         self.task = task
         self.last_step = last_step
         self.stop_at_target = stop_at_target
@@ -197,7 +202,7 @@ class _Run:
     def _points(self, method: str) -> Iterator[EvalPoint]:
         title = f"{self.task.name} {method} seed {self.seed}"
         # disable=None: no bar where the output is not a terminal.
-        with tqdm(total=self.last_step, desc=title, unit="step", disable=None) as bar:
+        with tqdm(total=self.last_step, desc=title, unit="step", disable=None if self.show_progress else True) as bar:
             while self.step < self.last_step:
                 steps = min(self.task.eval_every, self.last_step - self.step)
                 loss = self._train_steps(steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ninokit.benchmarks.compare import find_task
-from ninokit.benchmarks.device import check_device, torch_threads
+from ninokit.benchmarks.device import check_device, share_of_cpus, torch_threads
 from ninokit.benchmarks.task import ClassificationData
 from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import CohortDescription
@@ -118,7 +117,7 @@ def _train(config: CollectConfig, job: CohortDescription, progress: _Progress) -
     (cohort,) = (found for found in store.cohorts() if found.description == job)
     task = find_task(job.task)
     network = initial_network(task, 0)
-    with torch_threads(config.threads or _share_of_cpus(config.workers)):
+    with torch_threads(config.threads or share_of_cpus(config.workers)):
         train_cohort(
             cohort,
             store.folder(job) / CHECKPOINT,
@@ -128,10 +127,6 @@ def _train(config: CollectConfig, job: CohortDescription, progress: _Progress) -
             autocast=config.autocast,
             progress=lambda states: progress(states * len(job.seeds)),
         )
-
-
-def _share_of_cpus(workers: int) -> int | None:
-    return None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
 
 
 @functools.lru_cache(maxsize=1)

@@ -31,12 +31,14 @@ class Contender:
 
     Args:
         name: that of its card, of its checkpoint's file, or of its family.
+        source: where it was loaded from, see `ninokit.nowcasters.load`.
         nowcaster: what predicts.
         card: what is known of it, if it has a card.
         card_path: where that lies, unless here is only a copy.
     """
 
     name: str
+    source: str
     nowcaster: Nowcaster
     card: Card | None = None
     card_path: Path | None = None
@@ -86,8 +88,9 @@ def _load(source: str) -> Contender:
     nowcaster = load(source)
     if not is_source(source):
         if source.endswith(".pt"):
-            return Contender(Path(source).stem, nowcaster)
+            return Contender(Path(source).stem, source, nowcaster)
         if source in registry().nowcasters():
-            return Contender(source, nowcaster)
+            return Contender(source, source, nowcaster)
     entry = resolve(source)
-    return Contender(entry.card.name, nowcaster, entry.card, None if is_remote(source) else entry.folder / CARD_FILE)
+    card_path = None if is_remote(source) else entry.folder / CARD_FILE
+    return Contender(entry.card.name, source, nowcaster, entry.card, card_path)

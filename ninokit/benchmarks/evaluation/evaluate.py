@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.evaluation.contenders import ADAMW, TUNED, Contender, load_contenders
 from ninokit.benchmarks.evaluation.plot import plot_savings
+from ninokit.benchmarks.evaluation.processes import train_in_processes
 from ninokit.benchmarks.evaluation.report import format_evaluation
 from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult, Trial, joined, write_evaluation
-from ninokit.benchmarks.evaluation.runs import FinishedRun, RunStore, TrainingPlan
+from ninokit.benchmarks.evaluation.runs import FinishedRun, RunStore, TrainingPlan, load_data, plan_run, runs_folder
 from ninokit.benchmarks.evaluation.settings import EvaluateConfig
 from ninokit.benchmarks.evaluation.tuning import candidates, choose
 from ninokit.benchmarks.plot import plot_runs
 from ninokit.benchmarks.report import write_text
 from ninokit.benchmarks.summary import costs_to_target
-from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.task import Task
 from ninokit.errors import ConfigError
 from ninokit.zoo import Run
 from ninokit.zoo.card import add_measurements
@@ -66,6 +67,8 @@ def evaluate(nowcaster: str, config: EvaluateConfig) -> Evaluation:
     _check_seeds(config)
     tasks = [find_task(name) for name in config.tasks]
     contenders = load_contenders([nowcaster, *config.against])
+    if config.workers > 1:
+        _train_side_by_side(tasks, contenders, config)
     with torch_threads(config.threads):
         evaluation = _evaluate(tasks, contenders, config)
     card_path = contenders[0].card_path
@@ -82,6 +85,13 @@ def _check_seeds(config: EvaluateConfig) -> None:
             "tuning_seeds: must be none of seeds, or the learning rate is chosen on what it is judged by; got "
             f"{both} in both"
         )
+
+
+def _train_side_by_side(tasks: Sequence[Task], contenders: Sequence[Contender], config: EvaluateConfig) -> None:
+    """Train what is not there of all tasks, so that `_evaluate` finds it."""
+    works = [_TaskEvaluation(task, contenders, config, lambda runs: None) for task in tasks]
+    train_in_processes([plan for work in works for plan in work.plans()], config)
+    train_in_processes([plan for work in works for plan in work.tuned_plans()], config)
 
 
 def _evaluate(tasks: Sequence[Task], contenders: Sequence[Contender], config: EvaluateConfig) -> Evaluation:
@@ -135,21 +145,27 @@ class _TaskEvaluation:
         self.contenders = contenders
         self.config = config
         self.advance = advance
-        self.store = RunStore(Path(config.out) / "runs")
-        self.load_data = cache(self._load_data)
+        self.store = RunStore(runs_folder(config))
+        self.load_data = cache(partial(load_data, task, config.data_root, config.device))
         self.runs: dict[str, list[FinishedRun]] = {}
         self.environments: list[Any] = []
 
-    def _load_data(self) -> ClassificationData:
-        root = self.config.data_root
-        return self.task.load_data(Path(root) if root is not None else None).to(self.config.device)
+    def plans(self) -> list[TrainingPlan]:
+        """All runs but those of the tuned learning rate, which they decide."""
+        tuning = [self._plan(lr, seed) for lr in self._candidates() for seed in self.config.tuning_seeds]
+        methods: list[Contender | None] = [None, *self.contenders]
+        return tuning + [self._plan(self.task.lr, seed, each) for each in methods for seed in self.config.seeds]
+
+    def tuned_plans(self) -> list[TrainingPlan]:
+        """The runs of the tuned learning rate, once the others are there."""
+        trials = self._trials()
+        return [self._plan(self._tuned(trials), seed) for seed in self.config.seeds] if trials else []
 
     def finish(self) -> TaskResult:
         methods = [self._method(ADAMW, self.task.lr)]
-        trials: tuple[Trial, ...] = ()
-        if self.config.lr_factors:
-            trials = tuple(self._trial(lr) for lr in candidates(self.task.lr, self.config.lr_factors))
-            methods.append(self._method(TUNED, choose(trials, self.task.metric.better).lr))
+        trials = self._trials()
+        if trials:
+            methods.append(self._method(TUNED, self._tuned(trials)))
         methods += [self._method(each.name, self.task.lr, each) for each in self.contenders]
         return TaskResult(
             task=self.task.name,
@@ -160,6 +176,15 @@ class _TaskEvaluation:
             methods=tuple(methods),
             trials=trials,
         )
+
+    def _candidates(self) -> list[float]:
+        return candidates(self.task.lr, self.config.lr_factors) if self.config.lr_factors else []
+
+    def _trials(self) -> tuple[Trial, ...]:
+        return tuple(map(self._trial, self._candidates()))
+
+    def _tuned(self, trials: Sequence[Trial]) -> float:
+        return choose(trials, self.task.metric.better).lr
 
     def _method(self, name: str, lr: float, contender: Contender | None = None) -> Method:
         self.runs[name] = [self._run(lr, seed, contender) for seed in self.config.seeds]
@@ -173,18 +198,13 @@ class _TaskEvaluation:
         return Trial(lr, tuple(map(self._costs, runs)), statistics.median(best) if len(best) == len(runs) else None)
 
     def _run(self, lr: float, seed: int, contender: Contender | None = None) -> FinishedRun:
-        plan = TrainingPlan(
-            task=replace(self.task, lr=lr),
-            seed=seed,
-            stop_at_target=self.config.stop_at_target,
-            max_steps=self.config.max_steps,
-            device=self.config.device,
-            contender=contender,
-        )
-        run = self.store.get(plan, self.load_data)
+        run = self.store.get(self._plan(lr, seed, contender), self.load_data)
         self.environments.append(run.environment)
         self.advance(1)
         return run
+
+    def _plan(self, lr: float, seed: int, contender: Contender | None = None) -> TrainingPlan:
+        return plan_run(self.config, replace(self.task, lr=lr), seed, contender)
 
     def _costs(self, run: FinishedRun) -> Run:
         steps, seconds = costs_to_target(run.record, self.task.target, self.task.metric.better)

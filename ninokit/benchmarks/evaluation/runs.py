@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ninokit.benchmarks.evaluation.contenders import ADAMW, Contender
+from ninokit.benchmarks.evaluation.settings import EvaluateConfig
 from ninokit.benchmarks.report import describe_environment, run_from_json, write_json
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.training import RunRecord, nowcast_with, train
 from ninokit.errors import ConfigError
 
-__all__ = ["FinishedRun", "RunStore", "TrainingPlan"]
+__all__ = ["FinishedRun", "RunStore", "TrainingPlan", "load_data", "plan_run", "runs_folder"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TrainingPlan:
         max_steps: end there; None goes to the task's end.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         contender: the nowcaster; None is AdamW alone.
+        show_progress: with a bar, if the output is a terminal.
     """
 
     task: Task
@@ -36,6 +38,7 @@ class TrainingPlan:
     max_steps: int | None
     device: str
     contender: Contender | None = None
+    show_progress: bool = True
 
     @property
     def file(self) -> Path:
@@ -71,7 +74,56 @@ class TrainingPlan:
             attach=None if self.contender is None else nowcast_with(self.contender.nowcaster, self.task),
             stop_at_target=self.stop_at_target,
             max_steps=self.max_steps,
+            show_progress=self.show_progress,
         )
+
+
+def plan_run(
+    config: EvaluateConfig, task: Task, seed: int, contender: Contender | None, *, show_progress: bool = True
+) -> TrainingPlan:
+    """A run of an evaluation.
+
+    Args:
+        config: the evaluation's settings.
+        task: what to train, with the learning rate of this run.
+        seed: see `TrainingPlan`.
+        contender: see `TrainingPlan`.
+        show_progress: see `TrainingPlan`.
+
+    Returns:
+        The plan.
+    """
+    return TrainingPlan(
+        task=task,
+        seed=seed,
+        stop_at_target=config.stop_at_target,
+        max_steps=config.max_steps,
+        device=config.device,
+        contender=contender,
+        show_progress=show_progress,
+    )
+
+
+def load_data(task: Task, root: str | None, device: str) -> ClassificationData:
+    """A task's data, where it is trained.
+
+    Args:
+        task: whose data.
+        root: folder of the data sets, for the tasks that read files.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The data on the device.
+
+    Raises:
+        DatasetError: it is not there, or damaged.
+    """
+    return task.load_data(None if root is None else Path(root)).to(device)
+
+
+def runs_folder(config: EvaluateConfig) -> Path:
+    """Where an evaluation's runs are kept."""
+    return Path(config.out) / "runs"
 
 
 @dataclass(frozen=True)
@@ -99,6 +151,10 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def has(self, plan: TrainingPlan) -> bool:
+        """Whether a planned run is there."""
+        return (self.folder / plan.file).exists()
+
     def get(self, plan: TrainingPlan, load_data: Callable[[], ClassificationData]) -> FinishedRun:
         """The run that was planned, trained only if it is not there yet.
 
@@ -113,7 +169,7 @@ class RunStore:
             ConfigError: if the run is there, but of other settings.
         """
         path = self.folder / plan.file
-        if path.exists():
+        if self.has(plan):
             return _read(path, plan.settings)
         run = FinishedRun(plan.train(load_data()), describe_environment(plan.device))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,8 @@ class EvaluateConfig:
         stop_at_target: end a run at the first evaluation that reaches the target.
         write_card: add what was measured to the nowcaster's card, if that lies on this machine as more than a copy.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads for torch, at least 1; None leaves torch's own choice.
+        workers: processes that share the runs; their seconds then say what a run takes beside others.
+        threads: CPU threads for torch in each process, at least 1; None divides the CPUs among them.
     """
 
     tasks: list[str] = setting(
@@ -61,4 +62,5 @@ class EvaluateConfig:
     stop_at_target: bool = setting(True, "true or false", _is_bool)
     write_card: bool = setting(True, "true or false", _is_bool)
     device: str = setting("cpu", DEVICE, is_device)
+    workers: int = setting(1, COUNT, at_least_one)
     threads: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hand_made_cards import make_card
 
+from ninokit.benchmarks.evaluation import processes
 from ninokit.benchmarks.evaluation import runs as runs_module
 from ninokit.benchmarks.evaluation.evaluate import evaluate
 from ninokit.benchmarks.evaluation.report import format_evaluation
 from ninokit.benchmarks.evaluation.results import read_evaluation
 from ninokit.benchmarks.evaluation.settings import EvaluateConfig
-from ninokit.errors import CheckpointError, ConfigError
+from ninokit.errors import CheckpointError, ConfigError, DatasetError
 from ninokit.nowcasters import Wnn
 from ninokit.zoo import TrainingTask, read_entry, write_entry
 from ninokit.zoo.card import read_card
@@ -119,6 +120,50 @@ def test_an_interrupted_evaluation_goes_on(config, trained, monkeypatch):
         *("tiny/AdamW-lr0.01-seed3", "tiny/AdamW-lr0.01-seed4"),
         *("tiny/linefit-lr0.01-seed3", "tiny/linefit-lr0.01-seed4"),
     ]
+
+
+def test_processes_find_what_one_finds(tmp_path, trained, entry):
+    """With a learning rate that other runs decide."""
+
+    def steps(workers: int) -> list[tuple[str, float, list[int]]]:
+        config = EvaluateConfig(
+            tasks=["digits_mlp"],
+            against=[f"local-dir:{entry}"],
+            seeds=[3, 4],
+            lr_factors=[0.1],
+            tuning_seeds=[7],
+            max_steps=30,
+            workers=workers,
+            threads=1,
+            out=str(tmp_path / str(workers)),
+        )
+        (task,) = evaluate("linefit", config).tasks
+        return [(method.name, method.lr, [run.steps for run in method.runs]) for method in task.methods]
+
+    side_by_side = steps(2)
+    assert not trained  # here
+    assert side_by_side == steps(1)
+    one, two = ({path.name: _scores(path) for path in (tmp_path / name / "runs").rglob("*.json")} for name in "12")
+    assert one == two
+    assert len(one) == 8
+
+
+def _scores(path: Path) -> list[float]:
+    return [point["score"] for point in json.loads(path.read_text())["run"]["points"]]
+
+
+def test_processes_train_what_is_not_there(config, monkeypatch):
+    monkeypatch.setattr(processes, "_train", None)  # it could not be sent to another process
+    evaluate("linefit", config)
+    config.workers = 2
+    assert evaluate("linefit", config).tasks[0].methods[0].runs[0].steps == 15
+
+
+def test_a_process_that_fails_says_why(tmp_path):
+    config = EvaluateConfig(tasks=["fm16"], against=[], data_root=str(tmp_path), out=str(tmp_path / "out"), workers=2)
+    with pytest.raises(DatasetError, match=r"^task 'fm16': "):
+        evaluate("linefit", config)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

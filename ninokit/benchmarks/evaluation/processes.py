@@ -1,0 +1,81 @@
+"""Runs of an evaluation, trained side by side in processes of their own."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from tqdm import tqdm
+
+from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.device import share_of_cpus, torch_threads
+from ninokit.benchmarks.evaluation.contenders import Contender, load_contenders
+from ninokit.benchmarks.evaluation.runs import RunStore, TrainingPlan, load_data, plan_run, runs_folder
+from ninokit.benchmarks.evaluation.settings import EvaluateConfig
+from ninokit.benchmarks.task import ClassificationData
+
+__all__ = ["train_in_processes"]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run by its names, as another process can build it."""
+
+    task: str
+    lr: float
+    seed: int
+    contender: str | None
+
+    @classmethod
+    def of(cls, plan: TrainingPlan) -> _Job:
+        contender = None if plan.contender is None else plan.contender.source
+        return cls(plan.task.name, plan.task.lr, plan.seed, contender)
+
+
+def train_in_processes(plans: Sequence[TrainingPlan], config: EvaluateConfig) -> None:
+    """Train the runs that are not there, ``config.workers`` at a time.
+
+    Each is kept when it is finished; if one fails, those under way are finished and the others are left out.
+
+    Args:
+        plans: of the evaluation's runs, of registered tasks.
+        config: its settings.
+
+    Raises:
+        Exception: what a run failed with.
+    """
+    store = RunStore(runs_folder(config))
+    jobs = dict.fromkeys(_Job.of(plan) for plan in plans if not store.has(plan))
+    # Processes that are forked while torch's threads run may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
+        futures = [pool.submit(_train, job, config) for job in jobs]
+        try:
+            # disable=None: no bar where the output is not a terminal.
+            for future in tqdm(as_completed(futures), "training", len(futures), unit="run", disable=None):
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _train(job: _Job, config: EvaluateConfig) -> None:
+    task = replace(find_task(job.task), lr=job.lr)
+    contender = None if job.contender is None else _contender(job.contender)
+    with torch_threads(config.threads or share_of_cpus(config.workers)):
+        plan = plan_run(config, task, job.seed, contender, show_progress=False)
+        RunStore(runs_folder(config)).get(plan, functools.partial(_data, job.task, config.data_root, config.device))
+
+
+@functools.cache
+def _contender(source: str) -> Contender:
+    (contender,) = load_contenders([source])
+    return contender
+
+
+@functools.lru_cache(maxsize=1)
+def _data(task: str, root: str | None, device: str) -> ClassificationData:
+    """A task's data; kept for its next run in this process."""
+    return load_data(find_task(task), root, device)
