@@ -127,7 +127,8 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
     start = time.perf_counter() - (points[-1].seconds if points else 0)
     losses: list[float] = []
     batches = _batches(sampler(split.training), config, training.step)
-    for batch in tqdm(batches, "meta-training", config.steps, initial=training.step, unit="step"):
+    # disable=None: no bar where the output is not a terminal.
+    for batch in tqdm(batches, "meta-training", config.steps, initial=training.step, unit="step", disable=None):
         losses.append(training.train_step(batch, np.random.default_rng([config.seed, training.step, 1])))
         if training.step % config.validate_every == 0 or training.step == config.steps:
             finite = [loss for loss in losses if math.isfinite(loss)]
