@@ -16,6 +16,7 @@ from ninokit.pretraining.pretrain_config import PretrainConfig
 FOLDER = Path(ninokit.pretraining.__file__).parent / "recipes"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("collect-*.yaml"))}
 MEANT_FOR = {
+    "collect-full": ["pretrain-nino-full", "pretrain-wnn-full"],
     "collect-small": ["pretrain-nino-small", "pretrain-wnn-small"],
     "collect-long": ["pretrain-nino-long", "pretrain-nino-without-transformers"],
 }
@@ -41,7 +42,12 @@ def test_a_recipe_collects_every_kind_of_network(name):
     tasks = load_config(CollectConfig, RECIPES[name], []).tasks
     kinds = {"mlp", "cnn", "batchnorm_cnn", "depthwise_cnn", "resnet", "vit", "gpt2_narrow"}
     assert kinds <= {task.partition("_")[2] for task in tasks}
-    assert {task.partition("_")[0] for task in tasks} >= {"mnist1d", "digits", "fashion", "shakespeare"}
+    assert {task.partition("_")[0] for task in tasks} >= {"fashion", "shakespeare"}
+
+
+def test_the_small_recipe_collects_small_data_too():
+    tasks = load_config(CollectConfig, RECIPES["collect-small"], []).tasks
+    assert {task.partition("_")[0] for task in tasks} >= {"mnist1d", "digits"}
 
 
 @pytest.mark.parametrize("name", ["collect-long", "collect-small"])
