@@ -22,6 +22,7 @@ from ninokit.pretraining.initial import initialise
 from ninokit.pretraining.objective import ScaledSlices, horizon_errors, mean_error
 from ninokit.pretraining.pretrain_config import PretrainConfig
 from ninokit.pretraining.slices import Slices
+from ninokit.pretraining.weight_sample import sampled_errors
 
 __all__ = ["MetaTraining", "build_nowcaster", "draw_positions"]
 
@@ -110,7 +111,7 @@ class MetaTraining:
 
         Args:
             batch: stacks of slices, with equal weights.
-            generator: what the draw of positions depends on.
+            generator: what the draws of positions and weights depend on.
 
         Returns:
             The mean L1 distance.
@@ -175,7 +176,11 @@ class MetaTraining:
         self, nowcaster: nn.Module, slices: Slices, generator: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """The errors at each horizon, and which of them count."""
-        scaled = ScaledSlices.of(slices.to(self._device), self._config.context)
+        slices, weights = slices.to(self._device), self._config.weights_per_slice
+        if generator is not None and weights is not None:
+            assert isinstance(nowcaster, Wnn)  # the settings have been checked
+            return sampled_errors(nowcaster, slices, weights, generator), slices.known
+        scaled = ScaledSlices.of(slices, self._config.context)
         stack = len(slices.known)
         if generator is None:
             positions = slices.graph.positions.expand(stack, -1, -1)

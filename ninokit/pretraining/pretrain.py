@@ -89,6 +89,11 @@ def _check_form(config: PretrainConfig) -> None:
         raise ConfigError(f"form: {config.family} has the forms {list(FORMS[config.family])}; got {config.form!r}")
     if config.form == "dgl" and config.device != "cpu":
         raise ConfigError(f"form: dgl computes on the CPU; got device={config.device}. Set form=blocks")
+    if config.weights_per_slice is not None and config.family != "wnn":
+        raise ConfigError(
+            f"weights_per_slice: only wnn looks at single weights; got {config.weights_per_slice} for {config.family}. "
+            "Leave it out"
+        )
     if config.precision != "float32" and (config.family, config.form) != ("nino", "blocks"):
         raise ConfigError(
             f"precision: only nino in form=blocks has a choice; got {config.precision} for {config.family} in "

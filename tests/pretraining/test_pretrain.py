@@ -172,6 +172,11 @@ def test_a_file_that_is_no_checkpoint(config, tmp_path):
             "precision: only nino in form=blocks has a choice; got tf32 for wnn in form=blocks. Set precision=float32",
         ),
         (
+            {"weights_per_slice": 64},
+            ConfigError,
+            "weights_per_slice: only wnn looks at single weights; got 64 for nino. Leave it out",
+        ),
+        (
             {"device": "cuda:99"},
             ConfigError,
             f"device 'cuda:99': torch sees {torch.cuda.device_count()} CUDA devices here. Set device=cpu",
@@ -200,6 +205,17 @@ def test_a_name_that_is_none_is_found_before_the_training(config, monkeypatch):
     monkeypatch.setattr(MetaTraining, "train_step", lambda *arguments: pytest.fail("trained"))
     with pytest.raises(ZooError, match=r"^the entry 'Mine': name: .*, got 'Mine'$"):
         pretrain(replace(config, name="Mine"))
+
+
+def test_few_weights_a_slice(config, monkeypatch):
+    seen = []
+    forward = Wnn.forward
+    monkeypatch.setattr(Wnn, "forward", lambda wnn, states, kind: seen.append(len(kind)) or forward(wnn, states, kind))
+    few = weights(pretrain(replace(config, family="wnn", weights_per_slice=5, out=f"{config.out}-few")))
+    assert few.isfinite().all()
+    assert 5 in seen  # in training
+    assert max(seen) > 5  # in validation
+    assert not torch.equal(few, weights(pretrain(replace(config, family="wnn", out=f"{config.out}-all"))))
 
 
 def test_in_bfloat16(config):

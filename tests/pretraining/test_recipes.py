@@ -18,7 +18,7 @@ RECIPES = {path.stem: path for path in sorted(FOLDER.glob("collect-*.yaml"))}
 MEANT_FOR = {
     "collect-full": ["pretrain-nino-full", "pretrain-wnn-full"],
     "collect-small": ["pretrain-nino-small", "pretrain-wnn-small"],
-    "collect-long": ["pretrain-nino-long", "pretrain-nino-without-transformers"],
+    "collect-long": ["pretrain-nino-long", "pretrain-nino-without-transformers", "pretrain-wnn-long"],
 }
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
 
