@@ -128,8 +128,7 @@ def matrix_product_rate(nino: Nino, device: str, repeats: int = 5) -> float:
     return best
 
 
-def measurements(cases: Sequence[str], device: str) -> list[dict[str, Any]]:
-    found = []
+def measurements(cases: Sequence[str], device: str) -> Iterator[dict[str, Any]]:
     for case in cases:
         edges = CASES[case]().num_edges
         for form in FORMS[device]:
@@ -137,9 +136,9 @@ def measurements(cases: Sequence[str], device: str) -> list[dict[str, Any]]:
                 continue
             if form == "bfloat16" and not multiplies_bfloat16(device):
                 continue  # it would be float32 again
-            found.append(measure(case, form, device) if device == "cuda" else measure_apart(case, form))
-            print(f"{case} {form}: {found[-1]['seconds']:.2f} s", file=sys.stderr)
-    return found
+            found = measure(case, form, device) if device == "cuda" else measure_apart(case, form)
+            print(f"{case} {form}: {found['seconds']:.2f} s", file=sys.stderr)
+            yield found
 
 
 def measure_apart(case: str, form: str) -> dict[str, Any]:
@@ -212,16 +211,21 @@ def main() -> None:
         print(json.dumps(measure(*options.measure, options.device)))
         return
     cases = options.cases or [case for case in CASES if options.device == "cuda" or case != BILLION]
-    rows = measurements(cases, options.device)
-    environment = describe_environment(options.device)
-    path = options.out / f"streaming-{options.device}"
     options.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for row in measurements(cases, options.device):
+        rows.append(row)
+        write(rows, options.device, options.out)  # what was measured is kept if the next takes too long
+    print(as_table(rows))
+
+
+def write(rows: Sequence[dict[str, Any]], device: str, folder: Path) -> None:
+    environment, path = describe_environment(device), folder / f"streaming-{device}"
     write_text(path.with_suffix(".json"), json.dumps({"environment": environment, "rows": rows}, indent=1) + "\n")
     machine = ", ".join(f"{key} {value}" for key, value in environment.items() if value is not None)
     table = f"```\n{as_table(rows)}\n```\n\n{machine}.\n"
     write_text(path.with_suffix(".md"), f"# A NiNo forecast, streamed and in DGL message passing\n\n{table}")
     plot(rows, path.with_suffix(".png"))
-    print(as_table(rows))
 
 
 if __name__ == "__main__":

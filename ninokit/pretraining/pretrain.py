@@ -116,7 +116,7 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
         return
     graphs = encode_tasks([*split.training, *(t for part in split.held_out.values() for t in part)])
 
-    def sampler(trajectories: Sequence[Trajectory]) -> SliceSampler:
+    def sampler(trajectories: Sequence[Trajectory], device: str = "cpu") -> SliceSampler:
         return SliceSampler(
             trajectories,
             graphs,
@@ -124,14 +124,17 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
             horizon=config.max_horizon,
             spacing=(config.spacing[0], config.spacing[1]),
             memory=int(config.memory_gib * 2**30),
-            device=config.device,
+            device=device,
         )
 
-    held_out = {name: sampler(part) for name, part in split.held_out.items()}
-    validation = Validation(held_out, config.context, np.random.default_rng([config.seed, config.steps]))
+    validation = Validation(
+        {name: sampler(part) for name, part in split.held_out.items()},
+        config.context,
+        np.random.default_rng([config.seed, config.steps]),
+    )
     start = time.perf_counter() - (points[-1].seconds if points else 0)
     losses: list[float] = []
-    batches = _batches(sampler(split.training), config, training.step)
+    batches = _batches(sampler(split.training, config.device), config, training.step)
     # disable=None: no bar where the output is not a terminal.
     for batch in tqdm(batches, "meta-training", config.steps, initial=training.step, unit="step", disable=None):
         losses.append(training.train_step(batch, np.random.default_rng([config.seed, training.step, 1])))

@@ -106,7 +106,7 @@ class Validation:
     """Slices of what is held out, the same at every validation, with the errors of untrained forecasts.
 
     Args:
-        samplers: name of a held-out part → what to draw its slices from.
+        samplers: name of a held-out part → what to draw its slices from, on the CPU.
         context: past states of a slice.
         generator: what the draw depends on.
     """
@@ -140,4 +140,4 @@ class Validation:
 
 def _draw(sampler: SliceSampler, generator: np.random.Generator) -> list[Slices]:
     count = max(_LEAST_SLICES, _SLICES // len(sampler.tasks))
-    return [sampler.draw_task(generator, task, count).to(torch.device("cpu")) for task in sampler.tasks]
+    return [sampler.draw_task(generator, task, count) for task in sampler.tasks]

@@ -24,7 +24,9 @@ __all__ = ["sampled_errors"]
 
 
 def sampled_errors(wnn: Wnn, slices: Slices, weights: int, generator: np.random.Generator) -> Tensor:
-    """The L1 distance of predictions, averaged over weights drawn at random: on average that over all.
+    """The L1 distance of predictions, averaged over weights drawn at random.
+
+    On average this is the distance on all weights, where all parameters move.
 
     Args:
         wnn: what predicts; differentiable.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from tqdm import tqdm
 
@@ -45,20 +46,27 @@ def train_in_processes(plans: Sequence[TrainingPlan], config: EvaluateConfig) ->
         config: its settings.
 
     Raises:
+        ConfigError: a run is there, but of other settings.
         Exception: what a run failed with.
     """
     store = RunStore(runs_folder(config))
-    jobs = dict.fromkeys(_Job.of(plan) for plan in plans if not store.has(plan))
+    jobs = dict.fromkeys(_Job.of(plan) for plan in plans if store.find(plan) is None)
+    waiting = iter(jobs)
     # Processes that are forked while torch's threads run may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
-        futures = [pool.submit(_train, job, config) for job in jobs]
-        try:
-            # disable=None: no bar where the output is not a terminal.
-            for future in tqdm(as_completed(futures), "training", len(futures), unit="run", disable=None):
+    # disable=None: no bar where the output is not a terminal.
+    with (
+        ProcessPoolExecutor(config.workers, mp_context=context) as pool,
+        tqdm(desc="training", total=len(jobs), unit="run", disable=None) as bar,
+    ):
+        # No more than there are workers: what the pool has taken, it can't give back.
+        under_way = {pool.submit(_train, job, config) for job in islice(waiting, config.workers)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
                 future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+                bar.update()
+            under_way |= {pool.submit(_train, job, config) for job in islice(waiting, len(done))}
 
 
 def _train(job: _Job, config: EvaluateConfig) -> None:

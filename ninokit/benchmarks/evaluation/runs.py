@@ -151,9 +151,20 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def has(self, plan: TrainingPlan) -> bool:
-        """Whether a planned run is there."""
-        return (self.folder / plan.file).exists()
+    def find(self, plan: TrainingPlan) -> FinishedRun | None:
+        """The run that was planned, if it is there.
+
+        Args:
+            plan: of the run.
+
+        Returns:
+            The run, or None.
+
+        Raises:
+            ConfigError: if the run is there, but of other settings.
+        """
+        path = self.folder / plan.file
+        return _read(path, plan.settings) if path.exists() else None
 
     def get(self, plan: TrainingPlan, load_data: Callable[[], ClassificationData]) -> FinishedRun:
         """The run that was planned, trained only if it is not there yet.
@@ -168,9 +179,10 @@ class RunStore:
         Raises:
             ConfigError: if the run is there, but of other settings.
         """
+        found = self.find(plan)
+        if found is not None:
+            return found
         path = self.folder / plan.file
-        if self.has(plan):
-            return _read(path, plan.settings)
         run = FinishedRun(plan.train(load_data()), describe_environment(plan.device))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json({"settings": plan.settings, "environment": run.environment, "run": asdict(run.record)}, path)

@@ -1,7 +1,7 @@
 """A tile of edges in one fused kernel a pass, on NVIDIA GPUs: hidden features never leave the registers.
 
-Checked through Triton's interpreter and on an H200, and compiled for compute capabilities 8.0 to 12.0, where a block
-fits the registers but for a few numbers. The sizes below have not been tuned on a GPU.
+Checked through Triton's interpreter, on an H200 with tiles an eighth as large, and compiled for compute capabilities
+8.0 to 12.0, where a block fits the registers but for a few numbers. The sizes below have not been tuned on a GPU.
 
 Shape legend: group, dst, src = a tile's slices, and destinations and sources in each; F = features that an edge
 enters with (context·taps); H = hidden; parts = of a destination's sources.
@@ -34,7 +34,7 @@ _SOURCES = 256  # that one program adds up, some blocks one after the other; mos
 _MIN_EDGES = 4096
 _MIN_SOURCES = 16
 # Of blocks of one tap and many sources. What is called once a tile takes longer than the kernels of a tile that fills a
-# GPU: on an H200 0.3 ms, the same for all networks. Where sources are few, features of H numbers stay in memory.
+# GPU: on an H200 0.3 ms, the same for all networks. Where sources are few, features of H numbers would be many.
 _TILES_AT_ONCE = 8
 
 
@@ -83,7 +83,7 @@ class TritonKernel:
     def tiles_at_once(self, block: Block) -> int:
         """See `TensorKernel.tiles_at_once`."""
         *_, sources = block.shape
-        return max(1, _TILES_AT_ONCE // block.taps) if sources >= MANY_SOURCES else 1
+        return max(1, min(_TILES_AT_ONCE, sources // MANY_SOURCES) // block.taps)
 
     def serially(self) -> AbstractContextManager[None]:
         """See `TensorKernel.serially`."""

@@ -130,7 +130,7 @@ def test_processes_find_what_one_finds(tmp_path, trained, entry):
             tasks=["digits_mlp"],
             against=[f"local-dir:{entry}"],
             seeds=[3, 4],
-            lr_factors=[0.1],
+            lr_factors=[4],
             tuning_seeds=[7],
             max_steps=30,
             workers=workers,
@@ -143,20 +143,48 @@ def test_processes_find_what_one_finds(tmp_path, trained, entry):
     side_by_side = steps(2)
     assert not trained  # here
     assert side_by_side == steps(1)
+    (_, usual, _), (_, tuned, _), *_ = side_by_side
+    assert tuned == 4 * usual
     one, two = ({path.name: _scores(path) for path in (tmp_path / name / "runs").rglob("*.json")} for name in "12")
     assert one == two
-    assert len(one) == 8
+    assert len(one) == 10
 
 
 def _scores(path: Path) -> list[float]:
     return [point["score"] for point in json.loads(path.read_text())["run"]["points"]]
 
 
-def test_processes_train_what_is_not_there(config, monkeypatch):
-    monkeypatch.setattr(processes, "_train", None)  # it could not be sent to another process
+def test_processes_train_nothing_that_is_there(config, monkeypatch):
     evaluate("linefit", config)
     config.workers = 2
+    monkeypatch.setattr(processes, "_train", None)
     assert evaluate("linefit", config).tasks[0].methods[0].runs[0].steps == 15
+
+
+def test_processes_train_nothing_beside_runs_of_other_settings(config, monkeypatch):
+    evaluate("linefit", config)
+    config.workers, config.max_steps, config.seeds = 2, 20, [3, 4]
+    monkeypatch.setattr(processes, "_train", None)
+    with pytest.raises(ConfigError, match=r"this run was trained with max_steps=None, now 20 is asked for\."):
+        evaluate("linefit", config)
+
+
+def test_after_a_failure_no_process_takes_another_run(tmp_path):
+    """The first task's data is missing; of the second, which has it, no run is begun after those under way."""
+    config = EvaluateConfig(
+        tasks=["fm16", "digits_mlp"],
+        against=[],
+        lr_factors=[],
+        seeds=[1, 2, 3, 4, 5, 6],
+        max_steps=1,
+        data_root=str(tmp_path),
+        out=str(tmp_path / "out"),
+        workers=2,
+        threads=1,
+    )
+    with pytest.raises(DatasetError, match=r"^task 'fm16': "):
+        evaluate("linefit", config)
+    assert not list((tmp_path / "out").rglob("digits_mlp/*.json"))
 
 
 def test_a_process_that_fails_says_why(tmp_path):
