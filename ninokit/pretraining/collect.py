@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.data import kept_data, load_data
 from ninokit.benchmarks.device import check_device, share_of_cpus, torch_threads
-from ninokit.benchmarks.task import ClassificationData
 from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import CohortDescription
 from ninokit.pretraining.cohort_training import CHECKPOINT, train_cohort
@@ -59,7 +58,7 @@ def collect(config: CollectConfig) -> TrajectoryStore:
     check_device(config.device)
     tasks = [collectable_task(name, config) for name in config.tasks]
     for task in tasks:  # what is missing is said before hours of training
-        task.load_data(_data_root(config))
+        load_data(task, config.data_root, "cpu")
     with _alone(Path(config.out)):
         store = TrajectoryStore.create(config.out)
         jobs = [cohort.description for task in tasks for cohort in plan_cohorts(store, task, config)]
@@ -85,7 +84,7 @@ def _run_here(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqd
     for job in jobs:
         bar.set_postfix_str(job.task)
         _train(config, job, bar.update)
-    _loaded.cache_clear()
+    kept_data.cache_clear()
 
 
 def _run_in_processes(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqdm[Any]) -> None:
@@ -122,18 +121,8 @@ def _train(config: CollectConfig, job: CohortDescription, progress: _Progress) -
             cohort,
             store.folder(job) / CHECKPOINT,
             task,
-            _loaded(job.task, _data_root(config), config.device),
+            kept_data(job.task, config.data_root, config.device),
             execution=config.execution or faster_execution(network, torch.device(config.device)),
             autocast=config.autocast,
             progress=lambda states: progress(states * len(job.seeds)),
         )
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(task: str, root: Path | None, device: str) -> ClassificationData:
-    """A task's data on a device; kept for its next cohort."""
-    return find_task(task).load_data(root).to(device)
-
-
-def _data_root(config: CollectConfig) -> Path | None:
-    return None if config.data_root is None else Path(config.data_root)

@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from ninokit._optional import require
 from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.data import load_data
 from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.evaluation.contenders import ADAMW, TUNED, Contender, load_contenders
 from ninokit.benchmarks.evaluation.plot import plot_savings
 from ninokit.benchmarks.evaluation.processes import train_in_processes
 from ninokit.benchmarks.evaluation.report import format_evaluation
 from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult, Trial, joined, write_evaluation
-from ninokit.benchmarks.evaluation.runs import FinishedRun, RunStore, TrainingPlan, load_data, plan_run, runs_folder
+from ninokit.benchmarks.evaluation.runs import FinishedRun, RunStore, TrainingPlan, plan_run, runs_folder
 from ninokit.benchmarks.evaluation.settings import EvaluateConfig
 from ninokit.benchmarks.evaluation.tuning import candidates, choose
 from ninokit.benchmarks.plot import plot_runs

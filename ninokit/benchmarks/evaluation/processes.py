@@ -12,11 +12,11 @@ from itertools import islice
 from tqdm import tqdm
 
 from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.data import kept_data
 from ninokit.benchmarks.device import share_of_cpus, torch_threads
 from ninokit.benchmarks.evaluation.contenders import Contender, load_contenders
-from ninokit.benchmarks.evaluation.runs import RunStore, TrainingPlan, load_data, plan_run, runs_folder
+from ninokit.benchmarks.evaluation.runs import RunStore, TrainingPlan, plan_run, runs_folder
 from ninokit.benchmarks.evaluation.settings import EvaluateConfig
-from ninokit.benchmarks.task import ClassificationData
 
 __all__ = ["train_in_processes"]
 
@@ -74,16 +74,10 @@ def _train(job: _Job, config: EvaluateConfig) -> None:
     contender = None if job.contender is None else _contender(job.contender)
     with torch_threads(config.threads or share_of_cpus(config.workers)):
         plan = plan_run(config, task, job.seed, contender, show_progress=False)
-        RunStore(runs_folder(config)).get(plan, functools.partial(_data, job.task, config.data_root, config.device))
+        RunStore(runs_folder(config)).get(plan, functools.partial(kept_data, job.task, config.data_root, config.device))
 
 
 @functools.cache
 def _contender(source: str) -> Contender:
     (contender,) = load_contenders([source])
     return contender
-
-
-@functools.lru_cache(maxsize=1)
-def _data(task: str, root: str | None, device: str) -> ClassificationData:
-    """A task's data; kept for its next run in this process."""
-    return load_data(find_task(task), root, device)

@@ -15,7 +15,7 @@ from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.training import RunRecord, nowcast_with, train
 from ninokit.errors import ConfigError
 
-__all__ = ["FinishedRun", "RunStore", "TrainingPlan", "load_data", "plan_run", "runs_folder"]
+__all__ = ["FinishedRun", "RunStore", "TrainingPlan", "plan_run", "runs_folder"]
 
 
 @dataclass(frozen=True)
@@ -102,23 +102,6 @@ def plan_run(
         contender=contender,
         show_progress=show_progress,
     )
-
-
-def load_data(task: Task, root: str | None, device: str) -> ClassificationData:
-    """A task's data, where it is trained.
-
-    Args:
-        task: whose data.
-        root: folder of the data sets, for the tasks that read files.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Returns:
-        The data on the device.
-
-    Raises:
-        DatasetError: it is not there, or damaged.
-    """
-    return task.load_data(None if root is None else Path(root)).to(device)
 
 
 def runs_folder(config: EvaluateConfig) -> Path:
