@@ -58,6 +58,11 @@ def test_what_two_cores_collect_are_small_networks(name):
         assert sum(parameter.numel() for parameter in model.parameters()) <= 20_000
 
 
+def test_no_recipe_writes_over_anothers_nowcaster():
+    configs = [load_config(PretrainConfig, path, []) for path in FOLDER.glob("pretrain-*.yaml")]
+    assert len({config.out for config in configs}) == len({config.entry_name for config in configs}) == len(configs)
+
+
 def test_every_setting_is_documented():
     text = DOCUMENTATION.read_text(encoding="utf-8")
     assert [field.name for field in fields(CollectConfig) if f"`{field.name}" not in text] == []
