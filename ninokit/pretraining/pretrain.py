@@ -161,7 +161,7 @@ def _batches(sampler: SliceSampler, config: PretrainConfig, first: int) -> Itera
 
     def draw(step: int) -> list[Slices]:
         generator = np.random.default_rng([config.seed, step, 0])
-        return sampler.draw(generator, config.tasks_per_step, config.slices_per_task)
+        return sampler.draw(generator, config.tasks_per_step, config.slices_per_task, config.edges_per_task)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(draw, first)

@@ -47,6 +47,8 @@ class PretrainConfig:
         steps: meta-training steps, at least 1.
         tasks_per_step: tasks that a step sees, at least 1.
         slices_per_task: slices of each of them, computed side by side, at least 1.
+        edges_per_task: edges that these slices may have together, at least 1: of a network with many, fewer slices are
+            taken, but one. A step of `nino` costs by its edges. None sets no limit.
         weights_per_slice: weights of each of them that a `wnn` learns from, drawn anew, at least 1; None takes all.
         lr: of AdamW, after the warm-up, above 0; it falls to 0 with a cosine.
         weight_decay: of AdamW, at least 0 and below 1.
@@ -78,6 +80,7 @@ class PretrainConfig:
     steps: int = setting(10_000, COUNT, at_least_one)
     tasks_per_step: int = setting(4, COUNT, at_least_one)
     slices_per_task: int = setting(4, COUNT, at_least_one)
+    edges_per_task: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
     weights_per_slice: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
     lr: float = setting(3e-3, _POSITIVE, positive)
     weight_decay: float = setting(1e-2, _FRACTION, _is_fraction)

@@ -111,19 +111,21 @@ class SliceSampler:
         """The tasks that there are slices of."""
         return sorted(self._by_task)
 
-    def draw(self, generator: np.random.Generator, tasks: int, slices: int) -> list[Slices]:
+    def draw(self, generator: np.random.Generator, tasks: int, slices: int, edges: int | None = None) -> list[Slices]:
         """Draw slices of some tasks, all tasks being equally likely.
 
         Args:
             generator: what the draw depends on.
             tasks: how many; all of them if there are fewer.
             slices: of each.
+            edges: of all slices of a task together; fewer slices are drawn of a network of which so many would have
+                more, but one. None sets no limit.
 
         Returns:
             A stack a task.
         """
         names = generator.choice(self.tasks, size=min(tasks, len(self._by_task)), replace=False)
-        return [self.draw_task(generator, str(name), slices) for name in names]
+        return [self.draw_task(generator, str(name), self._affordable(str(name), slices, edges)) for name in names]
 
     def draw_task(self, generator: np.random.Generator, task: str, slices: int) -> Slices:
         """Draw slices of one task.
@@ -143,6 +145,9 @@ class SliceSampler:
         known = torch.arange(self._context, self._context + self._horizon) < numbers[:, None]
         whole = torch.stack([self._padded(states) for states in drawn])
         return Slices(task, self._graphs[task], _by_parameter(whole, chosen[0]), known)
+
+    def _affordable(self, task: str, slices: int, edges: int | None) -> int:
+        return slices if edges is None else max(1, min(slices, edges // self._graphs[task].num_edges))
 
     def _draw_slice(self, generator: np.random.Generator, trajectory: Trajectory) -> Tensor:
         """States of a slice, shape (context + known, P)."""

@@ -70,6 +70,15 @@ def test_tasks_are_drawn_alike_however_many_networks_they_have(tiny_store):
     assert sorted(s.task for s in sampler.draw(np.random.default_rng(0), 9, 1)) == ["convolutional", "deep"]
 
 
+@pytest.mark.parametrize(
+    ("edges", "deep", "convolutional"), [(None, 4, 4), (4 * 32, 4, 4), (3 * 32, 3, 4), (3 * 32 - 1, 2, 4), (1, 1, 1)]
+)
+def test_fewer_slices_are_drawn_of_a_network_with_many_edges(tiny_store, edges, deep, convolutional):
+    # One edge a weight and a bias, however many taps: 3·5 + 5·2 + 7 = 32 of the deep, 1·3 + 3·2 + 5 of the other.
+    drawn = make_sampler(tiny_store).draw(np.random.default_rng(0), 2, 4, edges)
+    assert {slices.task: len(slices.known) for slices in drawn} == {"deep": deep, "convolutional": convolutional}
+
+
 @pytest.mark.parametrize(("memory", "device"), [(0, "cpu"), (2**30, "meta")])
 def test_trajectories_are_kept_on_the_device(tiny_store, memory, device):
     slices = make_sampler(tiny_store, memory=memory, device="meta").draw_task(np.random.default_rng(0), "deep", 2)
