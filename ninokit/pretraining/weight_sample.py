@@ -9,6 +9,7 @@ Shape legend: stack = slices of networks of one architecture; W = weights drawn;
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -55,21 +56,26 @@ def _draw(graph: NeuralGraph, weights: int, generator: np.random.Generator) -> t
 
 def _rows(graph: NeuralGraph) -> tuple[Tensor, Tensor]:
     """All rows' places among the flattened parameters, and their kinds, each of shape (rows,)."""
-    places, start = {}, 0
-    for name, shape in graph.parameters.items():
-        places[name] = torch.arange(start, start + math.prod(shape)).view(1, *shape)
-        start += math.prod(shape)
+    places = {
+        name: torch.arange(first, last).view(1, *graph.parameters[name]) for name, first, last in _flattened(graph)
+    }
     parts = [(view(places[name]).flatten(), int(block.kind)) for block, name, view in carried(graph)]
     return torch.cat([part for part, _ in parts]), torch.cat([torch.full_like(part, kind) for part, kind in parts])
 
 
+def _flattened(graph: NeuralGraph) -> Iterator[tuple[str, int, int]]:
+    """Each parameter with its first place among the flattened parameters and the next one's."""
+    first = 0
+    for name, shape in graph.parameters.items():
+        yield name, first, first + math.prod(shape)
+        first += math.prod(shape)
+
+
 def _scaled(slices: Slices, numbers: Tensor, context: int) -> tuple[Tensor, Tensor]:
     """Scaled states, shape (stack, context + horizon, W), and which of them count: 1 or 0, shape (stack, W)."""
-    scaled, counts, start = [], [], 0
-    for name, shape in slices.graph.parameters.items():
-        size = math.prod(shape)
-        chosen = numbers[(numbers >= start) & (numbers < start + size)] - start
-        start += size
+    scaled, counts = [], []
+    for name, first, last in _flattened(slices.graph):
+        chosen = numbers[(numbers >= first) & (numbers < last)] - first
         if not len(chosen):
             continue
         states = slices.states[name].flatten(2)

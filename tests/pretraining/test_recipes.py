@@ -19,12 +19,13 @@ MEANT_FOR = {
     "collect-full": ["pretrain-nino-full", "pretrain-wnn-full"],
     "collect-small": ["pretrain-nino-small", "pretrain-wnn-small"],
     "collect-long": ["pretrain-nino-long", "pretrain-nino-without-transformers", "pretrain-wnn-long"],
+    "collect-wide": ["pretrain-nino-wide"],
 }
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "trajectories.md"
 
 
 def test_there_are_recipes():
-    assert list(RECIPES) == ["collect-full", "collect-long", "collect-small"]
+    assert list(RECIPES) == ["collect-full", "collect-long", "collect-small", "collect-wide"]
     used = {name for names in MEANT_FOR.values() for name in names}
     assert {path.stem for path in FOLDER.glob("pretrain-*.yaml")} == used
 
@@ -50,7 +51,7 @@ def test_the_small_recipe_collects_small_data_too():
     assert {task.partition("_")[0] for task in tasks} >= {"mnist1d", "digits"}
 
 
-@pytest.mark.parametrize("name", ["collect-long", "collect-small"])
+@pytest.mark.parametrize("name", ["collect-long", "collect-small", "collect-wide"])
 def test_what_two_cores_collect_are_small_networks(name):
     config = load_config(CollectConfig, RECIPES[name], [])
     for task in config.tasks:
