@@ -55,9 +55,10 @@ def measured(slices: Slices, nowcaster: Nowcaster | None) -> list[str]:
     ahead: list[tuple[float, float, float]] = []
     for row, known in enumerate(slices.known):
         states = {name: values[row] for name, values in slices.states.items()}
+        scales = {name: Scale.of(values[:CONTEXT], values) for name, values in states.items()}
         errors = []
         for horizon in range(1, int(known.sum()) + 1):
-            predicted, true = changes(slices, states, nowcaster, horizon)
+            predicted, true = changes(slices, states, scales, nowcaster, horizon)
             errors.append((predicted - true).abs().mean().item())
             if horizon == AHEAD:
                 cosine = torch.nn.functional.cosine_similarity(predicted, true, dim=0).item()
@@ -68,14 +69,14 @@ def measured(slices: Slices, nowcaster: Nowcaster | None) -> list[str]:
 
 
 def changes(
-    slices: Slices, states: dict[str, Tensor], nowcaster: Nowcaster | None, horizon: int
+    slices: Slices, states: dict[str, Tensor], scales: dict[str, Scale], nowcaster: Nowcaster | None, horizon: int
 ) -> tuple[Tensor, Tensor]:
     """The predicted and the true change of all weights that move with their parameter, scaled as a forecast does."""
     history = {name: values[:CONTEXT] for name, values in states.items()}
     future = None if nowcaster is None else dict(nowcaster.forecast(slices.graph, history, horizon))
     predicted, true = [], []
     for name, values in states.items():
-        scale = Scale.of(history[name], values)
+        scale = scales[name]
         if not scale.moves:
             continue
         last, then = (scale.apply(values[CONTEXT - 1 + ahead]) for ahead in (0, horizon))
