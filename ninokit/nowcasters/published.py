@@ -20,7 +20,7 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import Edges, NeuralGraph
 from ninokit.nowcasters.base import History
 from ninokit.nowcasters.nino import Nino
-from ninokit.nowcasters.weights import fill, read_verified
+from ninokit.nowcasters.weights import about_to_fill, fill, read_verified
 from ninokit.nowcasters.wnn import Wnn
 
 __all__ = ["PublishedNino", "published_wiring", "read_published", "to_published"]
@@ -167,7 +167,8 @@ def _check_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
 def _load(path: Path, state: Mapping[str, Tensor]) -> Nino | Wnn:
     """Build the model that the tensors' shapes tell, and fill it."""
     try:
-        nowcaster = _empty(state)
+        with about_to_fill():
+            nowcaster = _empty(state)
     except (KeyError, IndexError) as error:
         raise CheckpointError(f"{path}: the tensor {error.args[0]!r} is missing or has too few axes") from error
     names = _names(nowcaster)

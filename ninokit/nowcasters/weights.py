@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ninokit.errors import CheckpointError
 
-__all__ = ["fill", "read_verified"]
+__all__ = ["about_to_fill", "fill", "read_verified"]
+
+
+@contextmanager
+def about_to_fill() -> Iterator[None]:
+    """A context to build a nowcaster in whose weights come from a file.
+
+    In float32 on the CPU, as files have them, whatever the user's defaults are, and torch's random state stays: first
+    weights are drawn, but what the user draws next must not depend on a nowcaster.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def read_verified(path: Path, sha256: str, origin: str | None = None) -> bytes:

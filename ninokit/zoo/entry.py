@@ -178,8 +178,11 @@ def _write(folder: Path, module: nn.Module, card: Card) -> Card:
 
 def _empty(card: Card) -> nn.Module:
     """The nowcaster that a card describes, with any weights."""
+    from ninokit.nowcasters.weights import about_to_fill
+
     try:
-        nowcaster = _family(card)(**card.arguments)
+        with about_to_fill():
+            nowcaster = _family(card)(**card.arguments)
     except Exception as error:  # a family may be a stranger's
         raise ZooError(
             f"card of {card.name}: arguments: {card.family} can't be built with {card.arguments}: "

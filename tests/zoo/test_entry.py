@@ -48,6 +48,25 @@ def test_written_and_read_it_is_the_same(tmp_path, nowcaster, family, arguments)
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_read_under_another_default_dtype_it_is_the_same(tmp_path, wnn, card, default):
+    write_entry(tmp_path / "entry", wnn, card)
+    torch.set_default_dtype(default)
+    try:
+        again = read_entry(tmp_path / "entry")
+        assert torch.get_default_dtype() == default
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(again, wnn)
+
+
+def test_reading_draws_no_random_number(tmp_path, wnn, card):
+    write_entry(tmp_path / "entry", wnn, card)
+    before = torch.get_rng_state()
+    read_entry(tmp_path / "entry")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_written_nowcaster_stays_as_it_was(tmp_path, wnn, card):
     write_entry(tmp_path / "entry", wnn.train(), card)
     assert wnn.training

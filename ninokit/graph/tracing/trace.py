@@ -105,7 +105,14 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
     except Exception as error:
         _log.info("%s does not run on the meta device (%s); running a copy where it is", type(model).__name__, error)
     try:
-        return _run(copy.deepcopy(model).eval(), (), tree_map_only(Tensor, Tensor.clone, inputs), rules, None)
+        twin = copy.deepcopy(model).eval()
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} can't be copied, and only a copy may be run: {type(error).__name__}: {error}; "
+            f"keep what can't be copied out of the modules' attributes"
+        ) from error
+    try:
+        return _run(twin, (), tree_map_only(Tensor, Tensor.clone, inputs), rules, None)
     except Exception as error:
         raise UnsupportedModelError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}; give inputs "
@@ -116,7 +123,7 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
 def _run(model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], device: torch.device | None) -> Recorder:
     recorder = Recorder(dict(model.named_parameters()), rules, device, alike)
     recorder.enter([leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)])
-    with torch.no_grad(), _plain_operators(), recorder:
+    with torch.no_grad(), _plain_operators(), _kept_random_state(), recorder:
         outputs = call(model, inputs)
     recorder.finish([tensor for leaf in tree_leaves(outputs) for tensor in tensors_in(leaf)])
     return recorder
@@ -132,3 +139,8 @@ def _plain_operators() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _kept_random_state() -> contextlib.AbstractContextManager[None]:
+    """What the network draws is drawn again in the training."""
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else [])

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import logging
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -389,6 +390,32 @@ def test_a_network_that_asks_for_a_number(caplog):
     assert blocks(graph)[0] == ("first.weight", "linear", "(input of first)", "first")
     assert groups(graph)["first"] == (5, 1)
     check_encoding(model, torch.ones(2, 3), graph, min_share=0.8)
+
+
+def test_a_network_that_can_not_be_copied():
+    model = nn.Sequential(nn.Linear(4, 2))
+    model.lock = threading.Lock()
+    message = (
+        "Sequential can't be copied, and only a copy may be run: TypeError: cannot pickle '_thread.lock' object; keep "
+        "what can't be copied out of the modules' attributes"
+    )
+    with pytest.raises(UnsupportedModelError, match=f"^{re.escape(message)}$"):
+        trace(model, torch.randn(2, 4))
+
+
+def test_a_network_that_runs_where_it_is_leaves_torchs_random_state():
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            noise = torch.rand(2)
+            return self.layer(x + noise[0].item())
+
+    model, before = Noisy(), torch.get_rng_state()
+    trace(model, torch.ones(2, 4))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_network_that_does_not_run():
