@@ -145,6 +145,20 @@ def test_files_that_are_no_cards(tmp_path):
         read_card(tmp_path / "card.yaml")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("created: 2026-13-45\n", "month must be in 1..12"),
+        (f"seeds: {'9' * 5000}\n", r"Exceeds the limit \(\d+ digits\) for integer string conversion"),
+        ("[" * 5000, "maximum recursion depth exceeded"),
+    ],
+)
+def test_files_that_yaml_gives_up_on(tmp_path, content, reason):
+    (tmp_path / "card.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(ZooError, match=rf"card\.yaml: is not YAML: {reason}"):
+        read_card(tmp_path / "card.yaml")
+
+
 def test_savings_by_hand():
     """Seeds that save 40 % and -10 %, and one whose baseline alone misses the target."""
     measurement = make_measurement(
