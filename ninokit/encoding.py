@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from ninokit.errors import ArchitectureError, GraphError, UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 
-__all__ = ["Architecture", "architectures", "encode", "unwrap"]
+__all__ = ["Architecture", "architectures", "encode", "unwrap", "wrappings"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,8 @@ def encode(
         >>> ninokit.encode(torch.nn.Sequential(torch.nn.Linear(3, 2))).num_nodes
         6
     """
+    if not isinstance(model, nn.Module):
+        raise ArchitectureError(f"model: expected a torch.nn.Module, got {model!r}")
     model = unwrap(model)
     _check_parameters(model)
     known = architectures()
@@ -107,6 +109,22 @@ def encode(
     )
 
 
+def wrappings(model: nn.Module) -> Iterator[nn.Module]:
+    """A module, and what `torch.compile`'s and the data-parallel wrappers around it hold, from the outermost inwards.
+
+    Args:
+        model: any module.
+
+    Yields:
+        Modules that share their parameters; the last is no wrapper.
+    """
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    inner: Any = model
+    while isinstance(inner, nn.Module):
+        yield inner
+        inner = inner.module if isinstance(inner, parallel) else getattr(inner, "_orig_mod", None)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own module inside `torch.compile`'s and the data-parallel wrappers, whose parameters it shares.
 
@@ -116,14 +134,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     Returns:
         The innermost module.
     """
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while True:
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, parallel):
-            model = model.module
-        else:
-            return model
+    *_, innermost = wrappings(model)
+    return innermost
 
 
 def _check_parameters(model: nn.Module) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from ninokit.training.horizons import published_horizons
 from ninokit.training.lookahead import run_step_hooks
 from ninokit.training.nowcasting import Nowcasting, attached_to, optimized_ids
 from ninokit.training.plan import NowcastPlan
+from ninokit.training.replicas import Replicas
 
 __all__ = ["attach"]
 
@@ -51,8 +54,13 @@ def attach(
     The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
     nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
-    parameters, and those the optimizer does not have, give context and are never written; those that the graph leaves
-    out, since the network does not use them, do neither, and a warning names them.
+    parameters, and those the optimizer does not have, give context and are never written, nor are weights that have not
+    moved in the period, such as those of a group whose learning rate is 0 or an embedding's padding; those that the
+    graph leaves out, since the network does not use them, do neither, and a warning names them.
+
+    In data-parallel training give the model in its DistributedDataParallel: then all processes jump, or none, and to
+    the same weights. Attached to an optimizer that counts its steps, as Adam's does, and has done some, nowcasting goes
+    on from that count.
 
     The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
     anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as
@@ -75,7 +83,8 @@ def attach(
         model: the network, or a compiled or data-parallel wrapper of it.
         nowcaster: a nowcaster, or what `ninokit.nowcasters.load` takes: the name of a family without weights or of the
             zoo, another source, or the path of a published checkpoint.
-        total_steps: optimizer steps that the training will have; the horizons shrink towards its end.
+        total_steps: optimizer steps that the training will have, those before attaching included; the horizons shrink
+            towards its end.
         period: steps between nowcasts, at least the nowcaster's context.
         horizons: of the nowcasts in order, each from 1 to the nowcaster's longest; left out, the published schedule.
         graph: the neural graph, if it is at hand; left out, `encode` finds it.
@@ -93,8 +102,8 @@ def attach(
         A handle with the events so far and `Nowcasting.detach`.
 
     Raises:
-        ConfigError: if a setting is out of its range, if optimizer and model share no parameter, or if the optimizer
-            has a nowcasting attached already.
+        ConfigError: if a setting is out of its range, if optimizer and model share no parameter, if a parameter is of a
+            kind that can't be nowcast, or if the optimizer has a nowcasting attached already.
         ArchitectureError: if no architecture encodes the model and the nowcaster needs its graph.
         CheckpointError: if the nowcaster can't be loaded.
 
@@ -111,32 +120,68 @@ def attach(
         [(10, 2), (20, 2), (30, 1)]
     """
     optimizer = _innermost(optimizer)
-    _check_types(optimizer, model, nowcaster)
+    _check_types(optimizer, model, nowcaster, graph)
     registry()  # plugins are loaded now, not in the middle of the training
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)
-    for name, number in {"period": period, "total_steps": total_steps}.items():
-        if not isinstance(number, int):
-            raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
     if not isinstance(recalibrate_batchnorm, int) or recalibrate_batchnorm < 0:
         raise ConfigError(
             f"recalibrate_batchnorm: expected a whole number of steps from 0 up, got {recalibrate_batchnorm!r}"
         )
-    if horizons is None:
-        horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
-    elif horizons and max(horizons) > nowcaster.max_horizon:
-        raise ConfigError(f"horizons: expected at most {nowcaster.max_horizon}, the nowcaster's, got {max(horizons)}")
-    plan = NowcastPlan(period, nowcaster.context, total_steps, list(horizons), nowcast_in_last_period)
-    if not plan.nowcasts:
-        _log.warning("a period of %d steps leaves no nowcast in %d steps; shorten it", period, total_steps)
+    plan = _plan(nowcaster, period, total_steps, horizons, nowcast_in_last_period)
+    replicas = Replicas(model)
     model = unwrap(model)
     if graph is None and nowcaster.needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
     parameters = _parameters(optimizer, model, graph)
+    _check_kinds(parameters, nowcaster)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
     run_step_hooks(optimizer)
     recalibration = Recalibration(model, recalibrate_batchnorm)
-    return Nowcasting(optimizer, parameters, history, nowcaster, graph, plan, recalibration)
+    return Nowcasting(optimizer, model, parameters, history, nowcaster, graph, plan, recalibration, replicas)
+
+
+def _plan(
+    nowcaster: Nowcaster, period: int, total_steps: int, horizons: Sequence[int] | None, in_last_period: bool
+) -> NowcastPlan:
+    period, total_steps = _whole("period", period), _whole("total_steps", total_steps)
+    if horizons is None:
+        horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
+    elif not isinstance(horizons, Iterable):
+        raise ConfigError(f"horizons: expected a list of numbers from 1 up, one a nowcast, got {horizons!r}")
+    horizons = [_whole("horizons", horizon) for horizon in horizons]
+    if max(horizons, default=1) > nowcaster.max_horizon:
+        raise ConfigError(f"horizons: expected at most {nowcaster.max_horizon}, the nowcaster's, got {max(horizons)}")
+    plan = NowcastPlan(period, nowcaster.context, total_steps, horizons, in_last_period)
+    if not plan.nowcasts:
+        _log.warning("a period of %d steps leaves no nowcast in %d steps; shorten it", period, total_steps)
+    return plan
+
+
+def _whole(name: str, number: int) -> int:
+    """A whole number, NumPy's too, as Python's own, which a saved state can hold."""
+    if not isinstance(number, Integral):
+        raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
+    return int(number)
+
+
+def _check_kinds(parameters: Mapping[str, Tensor], nowcaster: Nowcaster) -> None:
+    """Check, before the training, that the parameters are of a kind of which a jump can be made."""
+    for name, parameter in parameters.items():
+        if parameter.is_complex() and nowcaster.needs_weights:
+            raise ConfigError(
+                f"model: {name} is complex, and {type(nowcaster).__name__} predicts real numbers; use 'linefit', or a "
+                "model whose real and imaginary parts are parameters of their own"
+            )
+        if parameter.is_floating_point() and parameter.dtype.itemsize < 2:
+            raise ConfigError(
+                f"model: {name}: expected a dtype of 16 bits or more, got {parameter.dtype}; attach before quantizing"
+            )
+        if hasattr(parameter, "placements"):  # a DTensor; its class takes a second to import
+            raise ConfigError(
+                f"model: {name} is sharded over several processes, as fully_shard does it; nowcasting needs whole "
+                "parameters, as DistributedDataParallel has them"
+            )
 
 
 def _innermost(optimizer: Optimizer) -> Optimizer:
@@ -149,13 +194,17 @@ def _innermost(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def _check_types(optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | str | Path) -> None:
+def _check_types(
+    optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | str | Path, graph: NeuralGraph | None
+) -> None:
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: expected a torch.nn.Module, got {model!r}")
     if not isinstance(nowcaster, (Nowcaster, str, Path)):
         raise ConfigError(f"nowcaster: expected a Nowcaster, a name or a path, got {nowcaster!r}")
+    if not isinstance(graph, (NeuralGraph, NoneType)):
+        raise ConfigError(f"graph: expected a NeuralGraph, as encode returns it, or None, got {graph!r}")
     if attached_to(optimizer) is not None:
         raise ConfigError("optimizer: a nowcasting is attached to it already; call its detach() first")
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ninokit.errors import ForecastError
 from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.plugins import registry
 from ninokit.training.batchnorm import Recalibration
 from ninokit.training.events import NowcastEvent
-from ninokit.training.history import StateHistory, holds_all_bits
+from ninokit.training.history import StateHistory
+from ninokit.training.jump import jump
 from ninokit.training.lookahead import restart_slow_weights, state_owner
 from ninokit.training.plan import NowcastPlan
-from ninokit.training.rollback import Rollback
+from ninokit.training.replicas import Replicas
 
 __all__ = ["STATE_KEY", "Nowcasting", "attached_to", "optimized_ids"]
 
@@ -34,7 +35,7 @@ class Nowcasting:
     """Nowcasting at work on an optimizer; made by `ninokit.attach`.
 
     Attributes:
-        steps: real optimizer steps counted so far.
+        steps: real optimizer steps so far; those before attaching too, if the optimizer counts its own.
         events: what happened at each nowcast, in order.
         graph: the network's neural graph, None if the nowcaster needs none.
         nowcaster: what predicts.
@@ -43,22 +44,27 @@ class Nowcasting:
     def __init__(
         self,
         optimizer: Optimizer,
+        model: nn.Module,
         parameters: Mapping[str, Tensor],
         history: StateHistory,
         nowcaster: Nowcaster,
         graph: NeuralGraph | None,
         plan: NowcastPlan,
         recalibration: Recalibration,
+        replicas: Replicas,
     ) -> None:
         self.steps = 0
         self.events: list[NowcastEvent] = []
         self.graph = graph
         self.nowcaster = nowcaster
         self._optimizer = optimizer
+        self._model = model
         self._parameters = dict(parameters)
         self._plan = plan
         self._history = history
         self._recalibration = recalibration
+        self._replicas = replicas
+        self._fault = ""  # why a state of this period could not be taken
         owner = state_owner(optimizer)
         self._hooks = [
             optimizer.register_step_post_hook(self._after_step),
@@ -67,6 +73,7 @@ class Nowcasting:
             owner.register_load_state_dict_post_hook(self._load),
         ]
         self._saved: Any = None  # taken from a state that the optimizer is loading
+        self._go_on_from(_steps_taken(owner, 0))
 
     @property
     def accepted(self) -> int:
@@ -93,19 +100,32 @@ class Nowcasting:
         self._recalibration.count_step()
         if not self._plan.is_snapshot(self.steps):
             return
-        self._history.snapshot()
+        self._take_state()
         if self._plan.is_period_end(self.steps):
             try:
-                if self._history.full and self._plan.allows_nowcast(self.steps):
+                if self._replicas.all_are(self._history.full or bool(self._fault)):
                     self._nowcast()
             finally:  # also when the user interrupts a nowcast and trains on
-                self._history.clear()
+                self._end_period()
+
+    def _take_state(self) -> None:
+        try:
+            self._history.snapshot()
+        except Exception as error:  # no memory, or a parameter that has changed its shape: the training goes on
+            self._fault = f"the state of step {self.steps} could not be taken: {type(error).__name__}: {error}"
+            self._history.release()
+
+    def _end_period(self) -> None:
+        self._fault = ""
+        self._history.clear()
+        if not self._plan.allows_nowcast(self.steps + self._plan.period):
+            self._history.release()
 
     def _nowcast(self) -> None:
         horizon = self._plan.horizon(self.steps)
         start = time.perf_counter()
         try:
-            self._write(self.nowcaster.forecast(self.graph, self._history.states, horizon))
+            jump(self._predictions(horizon), self._parameters, self._history.states, self._trained(), self._replicas)
             reason = ""
         except Exception as error:  # whatever a nowcaster does, the training goes on
             reason = str(error) if isinstance(error, ForecastError) else f"{type(error).__name__}: {error}"
@@ -120,23 +140,15 @@ class Nowcasting:
             self._recalibration.start()
         registry().notify(event)
 
-    @torch.no_grad()
-    def _write(self, predictions: Iterable[tuple[str, Tensor]]) -> None:
-        """Write predictions as they come; if one is bad or missing, put back what was written."""
-        trained = self._trained()
-        if not trained:
+    def _predictions(self, horizon: int) -> Iterator[tuple[str, Tensor]]:
+        if self._fault:
+            raise ForecastError(self._fault)
+        current = dict(self._model.named_parameters())
+        if replaced := [name for name, parameter in self._parameters.items() if current.get(name) is not parameter]:
+            raise ForecastError(f"{listed(replaced)}: replaced in the model since attaching; detach, and attach again")
+        if not self._trained():
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
-        states = self._history.states
-        with Rollback(self._parameters, states) as rollback:
-            for name, prediction in predictions:
-                checked = _checked(name, self._parameters.get(name), prediction)
-                if name in trained:
-                    weights, last = rollback.keep(name), states[name][-1]
-                    if not holds_all_bits(last, weights):  # the step goes on from the weights, not from their state
-                        checked = weights.to(checked.device) + (checked - last.to(checked.device))
-                    self._parameters[name].copy_(checked)
-            if missing := sorted(trained - rollback.names):
-                raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
+        yield from self.nowcaster.forecast(self.graph, self._history.states, horizon)
 
     def _trained(self) -> set[str]:
         """The parameters that may be written: not frozen, and the optimizer's."""
@@ -159,10 +171,11 @@ class Nowcasting:
 
     def _load(self, optimizer: Optimizer) -> None:
         saved, self._saved = self._saved, None
+        self._fault = ""
         self._history.clear()
         self._recalibration.stop()
         if saved is None:
-            self.steps = _steps_taken(optimizer, self.steps)
+            self._go_on_from(_steps_taken(optimizer, self.steps))
             _log.info("the loaded state has no history; after step %d a whole new period comes first", self.steps)
             return
         try:
@@ -177,12 +190,23 @@ class Nowcasting:
                 self._recalibration.load_state_dict(saved["batchnorm"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _log.warning("the loaded history is left out: it is damaged (%s: %s)", type(error).__name__, error)
+            self._go_on_from(_steps_taken(optimizer, self.steps))
             return
-        self.steps, self.events = steps, events
+        self.events = events
+        self._go_on_from(steps)
         if mismatch:
             _log.warning("the loaded history is left out: %s", mismatch)
         else:
             self._history.load_state_dict(saved["history"])
+
+    def _go_on_from(self, steps: int) -> None:
+        self.steps = steps
+        if steps >= self._plan.total_steps:
+            _log.warning(
+                "no nowcast is left: the optimizer has done %d steps, and total_steps, which counts these too, is %d",
+                steps,
+                self._plan.total_steps,
+            )
 
 
 def optimized_ids(optimizer: Optimizer) -> set[int]:
@@ -211,20 +235,6 @@ def attached_to(optimizer: Optimizer) -> Nowcasting | None:
     return next((owner for owner in owners if isinstance(owner, Nowcasting)), None)
 
 
-def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
-    """A prediction in the parameter's dtype, in which it must be finite."""
-    if parameter is None:
-        raise ForecastError(f"prediction of {name}: the model has no such parameter")
-    if prediction.shape != parameter.shape:
-        raise ForecastError(
-            f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
-        )
-    cast = prediction.to(parameter.dtype)
-    if not bool(torch.isfinite(cast).all()):
-        raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
-    return cast
-
-
 def _was_skipped(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer, called by a GradScaler, found infinities and left the weights alone.
 
@@ -237,5 +247,9 @@ def _was_skipped(optimizer: Optimizer) -> bool:
 
 def _steps_taken(optimizer: Optimizer, default: int) -> int:
     """The steps that an optimizer's own state tells, as Adam's does."""
-    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
+    counts = [int(state["step"]) for state in optimizer.state.values() if _is_count(state.get("step"))]
     return max(counts, default=default)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)

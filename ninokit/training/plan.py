@@ -32,10 +32,6 @@ class NowcastPlan:
     in_last_period: bool = False
 
     def __post_init__(self) -> None:
-        numbers = {"period": self.period, "total_steps": self.total_steps}
-        for name, value in [*numbers.items(), *(("horizons", horizon) for horizon in self.horizons)]:
-            if not isinstance(value, int):
-                raise ConfigError(f"{name}: expected whole numbers, got {value!r}")
         if self.period < self.context:
             raise ConfigError(
                 f"period: expected at least {self.context} steps, one a state of the context, got {self.period}"
@@ -46,10 +42,11 @@ class NowcastPlan:
             raise ConfigError(f"horizons: expected numbers from 1 up, one a nowcast, got {list(self.horizons)}")
 
     def is_snapshot(self, step: int) -> bool:
-        """Whether a state is taken after a step, counted from 1."""
+        """Whether a state is taken after a step, counted from 1: only in periods that may end with a nowcast."""
         before_end = -step % self.period
         interval = self.period // self.context
-        return before_end % interval == 0 and before_end // interval < self.context
+        in_context = before_end % interval == 0 and before_end // interval < self.context
+        return in_context and self.allows_nowcast(step + before_end)
 
     def states_taken(self, step: int) -> int:
         """How many states of its period have been taken when a step, counted from 1, is done."""

@@ -6,6 +6,7 @@ import re
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -170,12 +171,12 @@ class TestWorksWith:
 
     def test_parameter_groups(self, network, batches, train, scripted):
         optimizer = torch.optim.SGD(
-            [{"params": network[0].parameters(), "lr": 0.1}, {"params": network[2].parameters(), "lr": 0.0}]
+            [{"params": network[0].parameters(), "lr": 0.1}, {"params": network[2].parameters(), "lr": 1e-6}]
         )
         ninokit.attach(optimizer, network, scripted(0.25), period=10, total_steps=60)
         start = parameters_of(network)
         train(network, optimizer, batches[:10])
-        torch.testing.assert_close(network[2].weight.detach(), start["2.weight"] + 0.25)
+        torch.testing.assert_close(network[2].weight.detach(), start["2.weight"] + 0.25, atol=1e-4, rtol=0)
         assert not torch.equal(network[0].weight.detach(), start["0.weight"] + 0.25)
 
     def test_frozen_parameters_give_context_and_stay(self, network, batches, train, scripted):
@@ -280,13 +281,51 @@ class TestWorksWith:
         train(network, optimizer, [(x.double(), y.double()) for x, y in batches[:20]])
         assert nowcasting.accepted == 2
 
+    def test_weights_that_nothing_moves_stay(self, network, batches, train, scripted):
+        still, trained = network[2].parameters(), network[0].parameters()
+        optimizer = torch.optim.SGD([{"params": still, "lr": 0.0}, {"params": trained, "lr": 0.1}])
+        start = parameters_of(network)
+        nowcasting = ninokit.attach(optimizer, network, scripted(0.25), period=10, total_steps=60)
+        seen = []
+        optimizer.register_step_post_hook(lambda *_: seen.append(parameters_of(network)))
+        train(network, optimizer, batches[:10])
+        assert nowcasting.accepted == 1
+        assert torch.equal(network[2].weight, start["2.weight"])
+        assert torch.equal(network[2].bias, start["2.bias"])
+        assert (seen[-1]["0.weight"] - seen[-2]["0.weight"]).mean() > 0.2
+
+    @pytest.mark.parametrize("history_dtype", [None, torch.bfloat16])
+    def test_a_row_that_nothing_trains_stays(self, scripted, history_dtype):
+        model = nn.Embedding(5, 3, padding_idx=0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        ninokit.attach(optimizer, model, scripted(8.0), period=10, total_steps=60, history_dtype=history_dtype)
+        start = model.weight.detach().clone()
+        for _ in range(10):
+            optimizer.zero_grad()
+            model(torch.tensor([0, 1, 2, 4])).sum().backward()
+            optimizer.step()
+        moved = (model.weight - start).detach()
+        assert torch.equal(moved[[0, 3]], torch.zeros(2, 3))
+        torch.testing.assert_close(moved[[1, 2, 4]], torch.full((3, 3), -10 + 8.0), atol=1e-4, rtol=0)
+
+    def test_an_optimizer_that_has_done_steps(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.Adam(network.parameters())
+        train(network, optimizer, batches[:15])
+        nowcaster = scripted()
+        nowcasting = ninokit.attach(optimizer, network, nowcaster, period=10, total_steps=60)
+        assert nowcasting.steps == 15
+        train(network, optimizer, batches[15:40])
+        horizons = ninokit.training.published_horizons(10, 6)
+        assert [(event.step, event.horizon) for event in nowcasting.events] == [(30, horizons[2]), (40, horizons[3])]
+        assert caplog.messages == []
+
     def test_parameter_groups_added_later(self, network, batches, train, scripted):
         optimizer = torch.optim.SGD(network[2].parameters(), lr=0.1)
         ninokit.attach(optimizer, network, scripted(0.25), period=10, total_steps=60)
-        optimizer.add_param_group({"params": list(network[0].parameters()), "lr": 0.0})
+        optimizer.add_param_group({"params": list(network[0].parameters()), "lr": 1e-6})
         start = parameters_of(network)
         train(network, optimizer, batches[:10])
-        torch.testing.assert_close(network[0].weight.detach(), start["0.weight"] + 0.25)
+        torch.testing.assert_close(network[0].weight.detach(), start["0.weight"] + 0.25, atol=1e-4, rtol=0)
 
     def test_wrappers_that_are_no_whole_optimizers(self, network, batches, train, scripted):
         class Wrapper(torch.optim.Optimizer):
@@ -369,8 +408,47 @@ class TestRefusal:
         optimizer.param_groups[0]["params"] = list(network.parameters())
         train(network, optimizer, batches[:10])
         assert nowcasting.events[0].reason == (
+            "0.weight, 0.bias, 2.weight, 2.bias: replaced in the model since attaching; detach, and attach again"
+        )
+
+    def test_a_head_replaced_after_attaching(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        network[2] = nn.Linear(6, 1)
+        optimizer.param_groups[0]["params"] = list(network.parameters())
+        train(network, optimizer, batches[:10])
+        assert nowcasting.events[0].reason == (
+            "2.weight, 2.bias: replaced in the model since attaching; detach, and attach again"
+        )
+
+    def test_an_optimizer_that_gave_the_parameters_away(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        optimizer.param_groups[0]["params"] = [nn.Parameter(torch.ones(1))]
+        train(network, optimizer, batches[:10])
+        assert nowcasting.events[0].reason == (
             "the optimizer has none of the model's trainable parameters (any more); attach again"
         )
+
+    @pytest.mark.parametrize("step", [2, 6, 10])
+    def test_a_state_that_can_not_be_taken(self, network, batches, train, scripted, caplog, monkeypatch, step):
+        """As when memory runs out: the training goes on, and later nowcasts come."""
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        take = nowcasting._history.snapshot
+
+        def fail_once():
+            if nowcasting.steps == step:
+                raise torch.OutOfMemoryError("no memory is left")
+            take()
+
+        monkeypatch.setattr(nowcasting._history, "snapshot", fail_once)
+        train(network, optimizer, batches[:30])
+        reason = f"the state of step {step} could not be taken: OutOfMemoryError: no memory is left"
+        assert [(e.step, e.accepted, e.reason) for e in nowcasting.events] == [
+            (10, False, reason), (20, True, ""), (30, True, "")
+        ]  # fmt: skip
+        assert caplog.messages == [f"step 10: nowcast refused, the weights stay: {reason}"]
 
     def test_an_interrupted_nowcast_leaves_the_weights_and_training_goes_on(self, network, batches, train, scripted):
         def interrupt(name, x):
@@ -378,12 +456,13 @@ class TestRefusal:
                 raise KeyboardInterrupt
             return [(name, x)]
 
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
         nowcasting = ninokit.attach(optimizer, network, scripted(distort=interrupt), period=10, total_steps=60)
-        start = parameters_of(network)
+        twin = copy.deepcopy(network)
+        train(twin, torch.optim.SGD(twin.parameters(), lr=0.01), batches[:10])
         with pytest.raises(KeyboardInterrupt):
             train(network, optimizer, batches[:10])
-        assert same(parameters_of(network), start)
+        assert same(parameters_of(network), parameters_of(twin))
         train(network, optimizer, batches[10:20])
         assert [(event.step, event.accepted) for event in nowcasting.events] == [(20, True)]
 
@@ -464,6 +543,11 @@ class TestResume:
         train(network, optimizer, batches[:13])
         saved = copy.deepcopy(optimizer.state_dict())
         damage(saved["ninokit"])
+        fresh = torch.optim.Adam(network.parameters())
+        resumed = ninokit.attach(fresh, network, scripted(), period=10, total_steps=60)
+        fresh.load_state_dict(saved)
+        assert resumed.steps == 13  # as Adam has counted
+        caplog.clear()
         optimizer.load_state_dict(saved)
         (message,) = caplog.messages
         assert message.startswith(f"the loaded history is left out: it is damaged ({fault}")
@@ -617,6 +701,30 @@ class TestHistorySettings:
         assert "ninokit" not in optimizer.state_dict()
 
 
+class TestAfterTheLastNowcast:
+    def test_no_states_are_taken_or_kept(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=30)
+        train(network, optimizer, batches[:19])
+        assert len(optimizer.state_dict()["ninokit"]["history"]["states"]) == 4
+        train(network, optimizer, batches[19:60])
+        assert [event.step for event in nowcasting.events] == [10, 20]
+        assert (len(nowcasting._history), dict(nowcasting._history.states)) == (0, {})
+
+    def test_an_optimizer_beyond_the_end_is_said(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.Adam(network.parameters())
+        train(network, optimizer, batches[:60])
+        message = "no nowcast is left: the optimizer has done 60 steps, and total_steps, which counts these too, is 60"
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        assert caplog.messages == [message]
+        saved = optimizer.state_dict()
+        nowcasting.detach()
+        fresh = torch.optim.Adam(network.parameters())
+        ninokit.attach(fresh, network, scripted(), period=10, total_steps=60)
+        fresh.load_state_dict(saved)
+        assert caplog.messages == [message, message]
+
+
 class TestBadSettings:
     def test_a_model_that_no_architecture_matches(self):
         model = nn.Bilinear(2, 3, 4)
@@ -678,6 +786,9 @@ class TestBadSettings:
         [
             ({"period": 1e3}, "period: expected whole numbers, got 1000.0"),
             ({"horizons": [1.5]}, "horizons: expected whole numbers, got 1.5"),
+            ({"horizons": 3}, "horizons: expected a list of numbers from 1 up, one a nowcast, got 3"),
+            ({"horizons": []}, "horizons: expected numbers from 1 up, one a nowcast, got []"),
+            ({"graph": 3}, "graph: expected a NeuralGraph, as encode returns it, or None, got 3"),
             ({"nowcaster": 3}, "nowcaster: expected a Nowcaster, a name or a path, got 3"),
             ({"model": "network"}, "model: expected a torch.nn.Module, got 'network'"),
             ({"optimizer": None}, "optimizer: expected a torch.optim.Optimizer, got None"),
@@ -687,6 +798,39 @@ class TestBadSettings:
         defaults = {"optimizer": torch.optim.SGD(network.parameters()), "model": network, "total_steps": 10_000}
         with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
             ninokit.attach(**{**defaults, **settings})
+
+    def test_numbers_of_numpy_are_taken_and_saved(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        plan = {"period": np.int64(10), "total_steps": np.int32(60), "horizons": np.array([4, 3])}
+        nowcasting = ninokit.attach(optimizer, network, scripted(), **plan)
+        train(network, optimizer, batches[:30])
+        assert [event.horizon for event in nowcasting.events] == [4, 3, 3]
+        file = io.BytesIO()
+        torch.save(optimizer.state_dict(), file)
+        file.seek(0)
+        assert torch.load(file, weights_only=True)["ninokit"]["steps"] == 30
+
+    def test_complex_parameters(self, network):
+        network.register_parameter("phase", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+        optimizer = torch.optim.SGD(network.parameters())
+        message = (
+            "model: phase is complex, and Wnn predicts real numbers; use 'linefit', or a model whose real and "
+            "imaginary parts are parameters of their own"
+        )
+        wnn = ninokit.nowcasters.Wnn(hidden=8)
+        wnn.needs_graph = False
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, wnn, total_steps=10_000)
+        ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+
+    def test_weights_of_eight_bits(self, network):
+        network[0].weight = nn.Parameter(network[0].weight.to(torch.float8_e4m3fn), requires_grad=False)
+        optimizer = torch.optim.SGD(network.parameters())
+        message = (
+            "model: 0.weight: expected a dtype of 16 bits or more, got torch.float8_e4m3fn; attach before quantizing"
+        )
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
 
     def test_an_optimizer_of_another_model(self, network):
         optimizer = torch.optim.SGD(nn.Linear(4, 6).parameters())

@@ -45,7 +45,10 @@ class SlowNorm(nn.Module):
 
 def network(norm: nn.Module | None = None) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 6), norm or nn.BatchNorm1d(6, momentum=0.3), nn.Tanh(), nn.Linear(6, 1))
+    # Without a bias, which the norm would take away: nothing would train it, and so it would not jump.
+    return nn.Sequential(
+        nn.Linear(4, 6, bias=False), norm or nn.BatchNorm1d(6, momentum=0.3), nn.Tanh(), nn.Linear(6, 1)
+    )
 
 
 def slow_statistics(batches, steps: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,84 @@
+"""The jump: a forecast written into the weights, all of it or nothing.
+
+Shape legend: context = past states, oldest first; shape… = a parameter's own shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+
+import torch
+from torch import Tensor
+
+from ninokit.errors import ForecastError
+from ninokit.training.history import holds_all_bits
+from ninokit.training.replicas import Replicas
+from ninokit.training.rollback import Rollback
+
+__all__ = ["jump"]
+
+
+@torch.no_grad()
+def jump(
+    predictions: Iterable[tuple[str, Tensor]],
+    parameters: Mapping[str, Tensor],
+    states: Mapping[str, Tensor],
+    trained: Set[str],
+    replicas: Replicas,
+) -> None:
+    """Write predictions as they come; if one is bad or missing, put back what was written.
+
+    A weight whose states are all the same stays: nothing trains it now, such as the row of an embedding's padding or
+    what a learning rate of 0 holds, and nothing would correct a jump of it.
+
+    Args:
+        predictions: name → prediction, shape (shape…), of every trained parameter; of others they are checked alone.
+        parameters: name → parameter.
+        states: name → its past states, shape (context, shape…), the last of them as it is now.
+        trained: the names of those to write.
+        replicas: the processes that have to jump together.
+
+    Raises:
+        ForecastError: naming the parameter, what was expected and what came.
+        Exception: what the predictions raise, after the weights are back.
+    """
+    with Rollback(parameters, states) as rollback:
+        with replicas.all_or_none():
+            for name, prediction in predictions:
+                checked = _checked(name, parameters.get(name), prediction)
+                if name in trained:
+                    parameters[name].copy_(_moved(checked, rollback.keep(name), states[name]))
+            if missing := sorted(trained - rollback.names):
+                raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
+        replicas.equalize(parameters[name] for name in sorted(trained))
+
+
+def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
+    """A prediction in the parameter's dtype, in which it must be finite."""
+    if parameter is None:
+        raise ForecastError(f"prediction of {name}: the model has no such parameter")
+    if prediction.shape != parameter.shape:
+        raise ForecastError(
+            f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
+        )
+    cast = prediction.to(parameter.dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
+    return cast
+
+
+def _moved(prediction: Tensor, weights: Tensor, states: Tensor) -> Tensor:
+    """Where weights jump to: the prediction, taken from the weights on, but for those that stand still."""
+    weights, last = weights.to(prediction.device), states[-1]
+    if not holds_all_bits(last, weights):  # the step goes on from the weights, not from their rounded state
+        prediction = weights + (prediction - last.to(prediction.device))
+    still = _standing_still(states).to(prediction.device)
+    return torch.where(still, weights.to(prediction.dtype), prediction) if still.any() else prediction
+
+
+def _standing_still(states: Tensor) -> Tensor:
+    """Which weights have the same value in all states, shape (shape…)."""
+    still = states[0] == states[-1]
+    for state in states[1:-1]:
+        still &= state == states[0]
+    return still
