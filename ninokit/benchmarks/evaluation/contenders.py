@@ -63,7 +63,7 @@ def load_contenders(sources: Sequence[str]) -> list[Contender]:
     """Load nowcasters that can be told apart.
 
     Args:
-        sources: of each, see `ninokit.nowcasters.load`.
+        sources: of each, see `ninokit.nowcasters.load`; one that stands there twice is loaded once.
 
     Returns:
         The nowcasters, in their order.
@@ -72,6 +72,7 @@ def load_contenders(sources: Sequence[str]) -> list[Contender]:
         CheckpointError: if one of them can't be loaded.
         ConfigError: if two have one name, or one has that of a method without nowcasting.
     """
+    sources = list(dict.fromkeys(sources))
     contenders = [_load(source) for source in sources]
     taken = {ADAMW.casefold(), TUNED.casefold()}
     for contender, source in zip(contenders, sources, strict=True):

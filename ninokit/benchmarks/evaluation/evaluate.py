@@ -59,7 +59,7 @@ def evaluate(nowcaster: str, config: EvaluateConfig) -> Evaluation:
         DependencyError: an optional package is missing.
 
     Example:
-        >>> config = EvaluateConfig(tasks=["digits_mlp"], seeds=[0], out="runs/digits")
+        >>> config = EvaluateConfig(tasks=["digits_mlp"], against=[], seeds=[0], out="runs/digits")
         >>> evaluate("linefit", config).tasks[0].rows("AdamW", "linefit")  # doctest: +SKIP
     """
     # Asked before hours of training, not after them.
@@ -175,6 +175,7 @@ class _TaskEvaluation:
             period=self.task.period,
             seeds=tuple(self.config.seeds),
             methods=tuple(methods),
+            environment=joined(self.environments),
             trials=trials,
         )
 

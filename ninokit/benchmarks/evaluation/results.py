@@ -62,6 +62,7 @@ class TaskResult:
         period: optimizer steps between two nowcasts.
         seeds: of the runs.
         methods: AdamW first.
+        environment: of the runs, as from `describe_environment`; where they differ, all values in one text.
         trials: the learning rates that were tried, in ascending order; none if AdamW was not tuned.
     """
 
@@ -71,6 +72,7 @@ class TaskResult:
     period: int
     seeds: tuple[int, ...]
     methods: tuple[Method, ...]
+    environment: Mapping[str, Any]
     trials: tuple[Trial, ...] = ()
 
     def method(self, name: str) -> Method:
@@ -98,7 +100,7 @@ class Evaluation:
     Args:
         nowcaster: the name of the one that it is about.
         settings: plain values.
-        environment: of the runs, as from `describe_environment`; where they differ, all values in one text.
+        environment: of the runs of all tasks, as in `TaskResult`.
         trained_on: the tasks that each nowcaster was trained on, for those of which it is known.
         tasks: those that are finished.
     """
@@ -116,15 +118,13 @@ class Evaluation:
             None of them if it is not known what the nowcaster was trained on.
         """
         return [
-            _measurement(result, method, method.distribution, self.environment)
+            _measurement(result, method, method.distribution)
             for result in self.tasks
             if (method := result.method(self.nowcaster)).distribution is not None
         ]
 
 
-def _measurement(
-    result: TaskResult, method: Method, distribution: Literal["in", "out"], environment: Mapping[str, Any]
-) -> Measurement:
+def _measurement(result: TaskResult, method: Method, distribution: Literal["in", "out"]) -> Measurement:
     baseline = result.method(ADAMW)
     others = {_full_name(other): other.runs for other in result.methods if other not in (baseline, method)}
     return Measurement(
@@ -134,8 +134,8 @@ def _measurement(
         target=result.target,
         baseline=_full_name(baseline),
         period=result.period,
-        commit=environment["commit"],
-        hardware=describe_hardware(environment),
+        commit=result.environment["commit"],
+        hardware=describe_hardware(result.environment),
         seeds=[
             SeedRuns(
                 seed=seed,

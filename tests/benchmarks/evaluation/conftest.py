@@ -13,7 +13,7 @@ from torch import nn
 from ninokit import hookimpl
 from ninokit.benchmarks import ClassificationData, Task
 from ninokit.benchmarks import compare as compare_module
-from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult, Trial
+from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult, Trial, joined
 from ninokit.plugins import Registry
 
 ENVIRONMENT = {"python": "3.x", "processor": "a processor", "threads": 1, "device": "cpu", "commit": "abc"}
@@ -25,13 +25,14 @@ def evaluation() -> Evaluation:
     tuned = Method("AdamW tuned", 0.02, (run(80), run(160), run(600, False)))
     mine = Method("mine_h8.test", 0.01, (run(50), run(150), run(600, False)), "in")
     trials = (Trial(0.01, (run(120),), 0.91), Trial(0.02, (run(90),), None))
-    first = TaskResult("first", "test accuracy", 0.9, 10, (0, 1, 2), (adamw, tuned, mine), trials)
+    first = TaskResult("first", "test accuracy", 0.9, 10, (0, 1, 2), (adamw, tuned, mine), ENVIRONMENT, trials)
     missed = replace(adamw, runs=(run(600, False),) * 3)
     late = replace(mine, runs=(run(300), run(450), run(600)), distribution="out")
     second = replace(first, task="second", methods=(missed, replace(missed, name="AdamW tuned"), late), trials=())
-    return Evaluation(
-        "mine_h8.test", {"tasks": ["first", "second"]}, ENVIRONMENT, {"mine_h8.test": ("first",)}, (first, second)
-    )
+    second = replace(second, environment=ENVIRONMENT | {"commit": "def", "threads": 2})
+    environment = joined([first.environment, second.environment])
+    trained_on = {"mine_h8.test": ("first",)}
+    return Evaluation("mine_h8.test", {"tasks": ["first", "second"]}, environment, trained_on, (first, second))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -300,14 +301,23 @@ def test_seeds_that_the_rate_is_chosen_on_are_not_compared(config, trained):
     assert trained == []
 
 
-def test_two_of_one_name_are_refused(config):
-    config.against = ["linefit"]
+def test_two_of_one_name_are_refused(config, entry):
+    twin = entry.parent / "twin"
+    shutil.copytree(entry, twin)
+    config.against = [f"local-dir:{twin}"]
     with pytest.raises(ConfigError) as caught:
-        evaluate("linefit", config)
+        evaluate(f"local-dir:{entry}", config)
     assert str(caught.value) == (
-        "nowcaster 'linefit': another method is called 'linefit' too, and the tables could not tell them apart. Leave "
-        "one out, or rename its file or its entry"
+        f"nowcaster 'local-dir:{twin}': another method is called 'wnn_h8.test' too, and the tables could not tell them "
+        "apart. Leave one out, or rename its file or its entry"
     )
+
+
+def test_one_that_stands_in_against_too_is_evaluated_once(config, trained):
+    """As with the default of `against` and with the recipes, in which well-known nowcasters stand."""
+    config.against = ["linefit"]
+    evaluation = evaluate("linefit", config)
+    assert [method.name for method in evaluation.tasks[0].methods] == ["AdamW", "linefit"]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_it_says_what_was_trained_on_and_where_it_ran(evaluation):
     assert text.startswith("# mine_h8.test: steps and seconds to the target\n")
     assert text.endswith(
         "`mine_h8.test` was trained on first.\n\n"
-        "python 3.x, processor a processor, threads 1, device cpu, commit abc.\n"
+        "python 3.x, processor a processor, threads 1 or 2, device cpu, commit abc or def.\n"
     )
 
 
@@ -101,6 +101,7 @@ def test_measurements_are_those_of_the_nowcaster(evaluation):
     first, second = evaluation.measurements()
     assert (first.task, first.distribution, second.task, second.distribution) == ("first", "in", "second", "out")
     assert (first.commit, first.hardware, first.period) == ("abc", "a processor, threads 1", 10)
+    assert (second.commit, second.hardware) == ("def", "a processor, threads 2")
     assert [seed.nowcasting.steps for seed in first.seeds] == [50, 150, 600]
     assert list(first.seeds[2].others) == ["AdamW tuned, learning rate 0.02"]
     assert first.seeds[2].others["AdamW tuned, learning rate 0.02"].reached is False
