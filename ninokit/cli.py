@@ -99,7 +99,11 @@ def _add_evaluate(commands: _Commands) -> None:
         description="Train tasks with AdamW, with AdamW tuned, and with nowcasters, over the same seeds; write the "
         "savings as tables and pictures and into the nowcaster's card. The same command goes on where it was stopped.",
     )
-    command.add_argument("nowcaster", metavar="NOWCASTER", help="a name, the folder of an entry, or a checkpoint")
+    command.add_argument(
+        "nowcaster",
+        metavar="NOWCASTER",
+        help="a name, local-dir:FOLDER, or a .pt checkpoint",
+    )
     _add_settings(command, "'tasks=[digits_mlp]'")
     command.set_defaults(run=_run_evaluate)
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 import ninokit
 import ninokit_cnn
@@ -65,23 +64,17 @@ def test_the_examples_of_timm():
 
 def test_the_plugin_guides_architecture(monkeypatch):
     scope: dict[str, object] = {}
-    exec(code_blocks("docs/plugins.md")[0], scope)
+    exec(code_blocks("docs/plugins.md")[1], scope)
     registry = ninokit.plugins.Registry(strict=True)
     registry.register(type("Plugin", (), {"ninokit_architectures": staticmethod(scope["ninokit_architectures"])}), "s")
     monkeypatch.setattr("ninokit.plugins.registry", lambda: registry)
 
-    class Shifted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.mix = nn.Linear(16, 32)
-            self.head = nn.Linear(32, 10)
-
-        def forward(self, x):
-            return self.head(torch.relu(self.mix(torch.cat([x, x.roll(1, -1)], dim=-1))))
-
-    graph = ninokit.encode(Shifted())
-    monkeypatch.setitem(sys.modules, "my_plugin", SimpleNamespace(Shifted=Shifted, encode=scope["encode"]))
-    exec(code_blocks("docs/plugins.md")[2], scope)
+    network: dict[str, object] = {}
+    exec(code_blocks("docs/plugins.md")[0], network)
+    graph = ninokit.encode(network["Shifted"]())
+    monkeypatch.setitem(sys.modules, "my_network", SimpleNamespace(Shifted=network["Shifted"]))
+    monkeypatch.setitem(sys.modules, "my_plugin", SimpleNamespace(encode=scope["encode"]))
+    exec(code_blocks("docs/plugins.md")[3], scope)
     scope["test_graph_is_right"]()
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
@@ -89,7 +82,7 @@ def test_the_plugin_guides_architecture(monkeypatch):
 
 def test_the_plugin_guides_slice_of_interleaved_heads():
     scope: dict[str, object] = {}
-    exec(code_blocks("docs/plugins.md")[1], scope)
+    exec(code_blocks("docs/plugins.md")[2], scope)
     weight = torch.arange(4 * 48 * 64).view(4 * 48, 64)
     assert torch.equal(scope["view"](weight)[..., 0], weight.view(4, 48, 64)[:, 16:32])
 
