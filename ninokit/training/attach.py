@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def attach(
-    optimizer: Optimizer,
+    optimizer: Optimizer | list[Optimizer] | tuple[Optimizer, ...],
     model: nn.Module,
     nowcaster: Nowcaster | str | Path = "linefit",
     *,
@@ -79,7 +79,9 @@ def attach(
     refused.
 
     Args:
-        optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through.
+        optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through. Or a list of those
+            that train the model together, such as Muon and AdamW, in the order in which they step: what is said here of
+            the optimizer then goes for the last of them, which counts the steps and has the history in its state.
         model: the network, or a compiled or data-parallel wrapper of it.
         nowcaster: a nowcaster, or what `ninokit.nowcasters.load` takes: the name of a family without weights or of the
             zoo, another source, or the path of a published checkpoint.
@@ -119,8 +121,8 @@ def attach(
         >>> [(event.step, event.horizon) for event in nowcasting.events]
         [(10, 2), (20, 2), (30, 1)]
     """
-    optimizer = _innermost(optimizer)
-    _check_types(optimizer, model, nowcaster, graph)
+    optimizers = [_innermost(each) for each in (optimizer if isinstance(optimizer, list | tuple) else [optimizer])]
+    _check_types(optimizers, model, nowcaster, graph)
     registry()  # plugins are loaded now, not in the middle of the training
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)
@@ -133,12 +135,12 @@ def attach(
     model = unwrap(model)
     if graph is None and nowcaster.needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
-    parameters = _parameters(optimizer, model, graph)
+    parameters = _parameters(optimizers, model, graph)
     _check_kinds(parameters, nowcaster)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
-    run_step_hooks(optimizer)
+    run_step_hooks(optimizers[-1])
     recalibration = Recalibration(model, recalibrate_batchnorm)
-    return Nowcasting(optimizer, model, parameters, history, nowcaster, graph, plan, recalibration, replicas)
+    return Nowcasting(optimizers, model, parameters, history, nowcaster, graph, plan, recalibration, replicas)
 
 
 def _plan(
@@ -195,24 +197,27 @@ def _innermost(optimizer: Optimizer) -> Optimizer:
 
 
 def _check_types(
-    optimizer: Optimizer, model: nn.Module, nowcaster: Nowcaster | str | Path, graph: NeuralGraph | None
+    optimizers: Sequence[Optimizer], model: nn.Module, nowcaster: Nowcaster | str | Path, graph: NeuralGraph | None
 ) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
+    if not optimizers:
+        raise ConfigError("optimizer: expected a torch.optim.Optimizer, or several, got none")
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: expected a torch.nn.Module, got {model!r}")
     if not isinstance(nowcaster, (Nowcaster, str, Path)):
         raise ConfigError(f"nowcaster: expected a Nowcaster, a name or a path, got {nowcaster!r}")
     if not isinstance(graph, (NeuralGraph, NoneType)):
         raise ConfigError(f"graph: expected a NeuralGraph, as encode returns it, or None, got {graph!r}")
-    if attached_to(optimizer) is not None:
+    if any(attached_to(optimizer) is not None for optimizer in optimizers):
         raise ConfigError("optimizer: a nowcasting is attached to it already; call its detach() first")
 
 
-def _parameters(optimizer: Optimizer, model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
+def _parameters(optimizers: Sequence[Optimizer], model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
     """The parameters to nowcast by name, after a check that they are the graph's and the optimizer's."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
-    optimized = optimized_ids(optimizer)
+    optimized = optimized_ids(optimizers)
     shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
     if graph is not None:
         parameters = _without_left_out(parameters, graph)

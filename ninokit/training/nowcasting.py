@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,7 +32,7 @@ STATE_KEY = "ninokit"  # in the optimizer's state dict
 
 
 class Nowcasting:
-    """Nowcasting at work on an optimizer; made by `ninokit.attach`.
+    """Nowcasting at work on an optimizer, or on several; made by `ninokit.attach`.
 
     Attributes:
         steps: real optimizer steps so far; those before attaching too, if the optimizer counts its own.
@@ -43,7 +43,7 @@ class Nowcasting:
 
     def __init__(
         self,
-        optimizer: Optimizer,
+        optimizers: Sequence[Optimizer],
         model: nn.Module,
         parameters: Mapping[str, Tensor],
         history: StateHistory,
@@ -57,7 +57,7 @@ class Nowcasting:
         self.events: list[NowcastEvent] = []
         self.graph = graph
         self.nowcaster = nowcaster
-        self._optimizer = optimizer
+        self._optimizers = list(optimizers)
         self._model = model
         self._parameters = dict(parameters)
         self._plan = plan
@@ -65,9 +65,10 @@ class Nowcasting:
         self._recalibration = recalibration
         self._replicas = replicas
         self._fault = ""  # why a state of this period could not be taken
-        owner = state_owner(optimizer)
+        last = optimizers[-1]  # after its step all weights are those of the next batch
+        owner = state_owner(last)
         self._hooks = [
-            optimizer.register_step_post_hook(self._after_step),
+            last.register_step_post_hook(self._after_step),
             owner.register_state_dict_post_hook(self._save),
             owner.register_load_state_dict_pre_hook(self._take_saved),
             owner.register_load_state_dict_post_hook(self._load),
@@ -136,7 +137,8 @@ class Nowcasting:
             _log.warning("step %d: nowcast refused, the weights stay: %s", self.steps, reason)
         else:
             _log.info("step %d: nowcast of horizon %d in %.3f s", self.steps, horizon, event.seconds)
-            restart_slow_weights(self._optimizer, [self._parameters[name] for name in self._trained()])
+            for optimizer in self._optimizers:
+                restart_slow_weights(optimizer, [self._parameters[name] for name in self._trained()])
             self._recalibration.start()
         registry().notify(event)
 
@@ -152,7 +154,7 @@ class Nowcasting:
 
     def _trained(self) -> set[str]:
         """The parameters that may be written: not frozen, and the optimizer's."""
-        optimized = optimized_ids(self._optimizer)
+        optimized = optimized_ids(self._optimizers)
         return {n for n, p in self._parameters.items() if p.requires_grad and id(p) in optimized}
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -209,20 +211,20 @@ class Nowcasting:
             )
 
 
-def optimized_ids(optimizer: Optimizer) -> set[int]:
-    """The identities of the parameters that an optimizer has now.
+def optimized_ids(optimizers: Iterable[Optimizer]) -> set[int]:
+    """The identities of the parameters that optimizers have now.
 
     Args:
-        optimizer: any optimizer.
+        optimizers: any optimizers.
 
     Returns:
         Their `id`s.
     """
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return {id(parameter) for each in optimizers for group in each.param_groups for parameter in group["params"]}
 
 
 def attached_to(optimizer: Optimizer) -> Nowcasting | None:
-    """The handle at work on an optimizer.
+    """The handle at work on an optimizer; of several together, on the last.
 
     Args:
         optimizer: any optimizer.

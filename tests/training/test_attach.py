@@ -179,6 +179,27 @@ class TestWorksWith:
         torch.testing.assert_close(network[2].weight.detach(), start["2.weight"] + 0.25, atol=1e-4, rtol=0)
         assert not torch.equal(network[0].weight.detach(), start["0.weight"] + 0.25)
 
+    def test_several_optimizers(self, network, batches, scripted):
+        """As Muon, which takes matrices alone, and AdamW for the rest."""
+        matrices = torch.optim.Muon([network[0].weight, network[2].weight], lr=0.01)
+        others = torch.optim.AdamW([network[0].bias, network[2].bias], lr=0.01)
+        nowcaster = scripted()
+        nowcasting = ninokit.attach([matrices, others], network, nowcaster, period=10, total_steps=60)
+        seen = []
+        for inputs, targets in batches[:20]:
+            nn.functional.mse_loss(network(inputs), targets).backward()
+            for optimizer in (matrices, others):
+                optimizer.step()
+                optimizer.zero_grad()
+            seen.append(parameters_of(network))
+        assert (nowcasting.steps, nowcasting.accepted) == (20, 2)
+        (_, _), (history, _) = nowcaster.calls
+        for context, step in enumerate((12, 14, 16, 18)):
+            assert same({name: states[context] for name, states in history.items()}, seen[step - 1])
+        for name, states in history.items():
+            assert torch.equal(seen[-1][name], states[-1] + 0.25)
+        assert (others.state_dict()["ninokit"]["steps"], "ninokit" in matrices.state_dict()) == (20, False)
+
     def test_frozen_parameters_give_context_and_stay(self, network, batches, train, scripted):
         network[0].requires_grad_(False)
         nowcaster = scripted()
@@ -792,6 +813,8 @@ class TestBadSettings:
             ({"nowcaster": 3}, "nowcaster: expected a Nowcaster, a name or a path, got 3"),
             ({"model": "network"}, "model: expected a torch.nn.Module, got 'network'"),
             ({"optimizer": None}, "optimizer: expected a torch.optim.Optimizer, got None"),
+            ({"optimizer": []}, "optimizer: expected a torch.optim.Optimizer, or several, got none"),
+            ({"optimizer": ["adam"]}, "optimizer: expected a torch.optim.Optimizer, got 'adam'"),
         ],
     )
     def test_arguments_of_another_type(self, network, settings, message):
