@@ -70,7 +70,7 @@ def check_encoding(
     _check_parameters(model, graph)
     reused = _reused(model)
     symmetry = find_symmetry(graph, reused=reused)
-    twin = Twin(model, inputs, graph, seed)
+    twin = _twin(model, inputs, graph, seed)
     _check_left_out(twin, graph)
     generator = torch.Generator().manual_seed(seed)
     changes = [0.0]
@@ -89,6 +89,18 @@ def check_encoding(
     if report.share < min_share:
         raise EncodingError(_too_little(report, min_share))
     return report
+
+
+def _twin(model: nn.Module, inputs: Any, graph: NeuralGraph, seed: int) -> Twin:
+    try:
+        return Twin(model, inputs, graph, seed)
+    except EncodingError:
+        raise
+    except Exception as error:  # whatever the network's own code raises
+        raise EncodingError(
+            f"{type(model).__name__}: a copy of it in double precision can't be made or run, and so not checked: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_parameters(model: nn.Module, graph: NeuralGraph) -> None:

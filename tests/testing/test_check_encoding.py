@@ -492,3 +492,22 @@ def test_rotation_depends_on_position():
     x = torch.randn(2, 4, dtype=torch.float64)
     assert torch.allclose(rotate(x).norm(dim=-1), x.norm(dim=-1))
     assert not torch.allclose(rotate(x[:, [1, 0, 3, 2]]), rotate(x)[:, [1, 0, 3, 2]])
+
+
+def test_a_network_that_does_not_run_in_double_precision():
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.mixing = torch.ones(2, 2)  # no buffer: it stays in single precision
+
+        def forward(self, x):
+            return self.layer(x) @ self.mixing
+
+    model, inputs = Single(), torch.randn(2, 3)
+    message = (
+        "Single: a copy of it in double precision can't be made or run, and so not checked: RuntimeError: expected m1 "
+        "and m2 to have the same dtype, but got: double != float"
+    )
+    with pytest.raises(EncodingError, match=f"^{re.escape(message)}$"):
+        check_encoding(model, inputs)
