@@ -55,8 +55,9 @@ def attach(
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
     nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
     parameters, and those the optimizer does not have, give context and are never written, nor are weights that have not
-    moved in the period, such as those of a group whose learning rate is 0 or an embedding's padding; those that the
-    graph leaves out, since the network does not use them, do neither, and a warning names them.
+    moved in the period (as far as a narrow ``history_dtype`` tells), such as those of a group whose learning rate is 0
+    or an embedding's padding; those that the graph leaves out, since the network does not use them, do neither, and a
+    warning names them.
 
     In data-parallel training give the model in its DistributedDataParallel: then all processes jump, or none, and to
     the same weights. Attached to an optimizer that counts its steps, as Adam's does, and has done some, nowcasting goes

@@ -28,8 +28,9 @@ def jump(
 ) -> None:
     """Write predictions as they come; if one is bad or missing, put back what was written.
 
-    A weight whose states are all the same stays: nothing trains it now, such as the row of an embedding's padding or
-    what a learning rate of 0 holds, and nothing would correct a jump of it.
+    A weight whose states are all the same, as far as their dtype tells, stays: nothing trains it now, such as the row
+    of an embedding's padding or what a learning rate of 0 holds, and nothing would correct a jump of it. A single state
+    tells nothing of this.
 
     Args:
         predictions: name → prediction, shape (shape…), of every trained parameter; of others they are checked alone.
@@ -39,17 +40,22 @@ def jump(
         replicas: the processes that have to jump together.
 
     Raises:
-        ForecastError: naming the parameter, what was expected and what came.
+        ForecastError: naming the parameter, what was expected and what came; or if all weights stand still.
         Exception: what the predictions raise, after the weights are back.
     """
     with Rollback(parameters, states) as rollback:
         with replicas.all_or_none():
+            still = True
             for name, prediction in predictions:
                 checked = _checked(name, parameters.get(name), prediction)
                 if name in trained:
-                    parameters[name].copy_(_moved(checked, rollback.keep(name), states[name]))
+                    moves = _moves(states[name])
+                    still = still and not moves.any()
+                    parameters[name].copy_(_moved(checked, rollback.keep(name), states[name][-1], moves))
             if missing := sorted(trained - rollback.names):
                 raise ForecastError(f"prediction of {missing[0]}: missing ({len(missing)} in all)")
+            if still:
+                raise ForecastError("no trained weight has moved in the period, as far as its states tell")
         replicas.equalize(parameters[name] for name in sorted(trained))
 
 
@@ -67,18 +73,21 @@ def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
     return cast
 
 
-def _moved(prediction: Tensor, weights: Tensor, states: Tensor) -> Tensor:
-    """Where weights jump to: the prediction, taken from the weights on, but for those that stand still."""
-    weights, last = weights.to(prediction.device), states[-1]
+def _moved(prediction: Tensor, weights: Tensor, last: Tensor, moves: Tensor) -> Tensor:
+    """Where weights jump to: the prediction, taken from the weights on, but for those that do not move."""
+    weights = weights.to(prediction.device)
     if not holds_all_bits(last, weights):  # the step goes on from the weights, not from their rounded state
         prediction = weights + (prediction - last.to(prediction.device))
-    still = _standing_still(states).to(prediction.device)
-    return torch.where(still, weights.to(prediction.dtype), prediction) if still.any() else prediction
+    if moves.all():
+        return prediction
+    return torch.where(moves.to(prediction.device), prediction, weights.to(prediction.dtype))
 
 
-def _standing_still(states: Tensor) -> Tensor:
-    """Which weights have the same value in all states, shape (shape…)."""
-    still = states[0] == states[-1]
+def _moves(states: Tensor) -> Tensor:
+    """Which weights have not the same value in all states, shape (shape…)."""
+    if len(states) == 1:
+        return torch.ones_like(states[0], dtype=torch.bool)
+    moves = states[0] != states[-1]
     for state in states[1:-1]:
-        still &= state == states[0]
-    return still
+        moves |= state != states[0]
+    return moves

@@ -53,7 +53,6 @@ class Nowcasting:
         recalibration: Recalibration,
         replicas: Replicas,
     ) -> None:
-        self.steps = 0
         self.events: list[NowcastEvent] = []
         self.graph = graph
         self.nowcaster = nowcaster
@@ -65,16 +64,19 @@ class Nowcasting:
         self._recalibration = recalibration
         self._replicas = replicas
         self._fault = ""  # why a state of this period could not be taken
-        last = optimizers[-1]  # after its step all weights are those of the next batch
+        self._saved: Any = None  # taken from a state that the optimizer is loading
+        *others, last = optimizers  # after the last one's step all weights are those of the next batch
         owner = state_owner(last)
+        self.steps = _steps_taken(owner, 0)
+        if self.steps and not plan.allows_nowcast(self.steps - self.steps % plan.period + plan.period):
+            self._warn_of_the_end()
         self._hooks = [
+            *(other.register_step_post_hook(self._after_other_step) for other in others),
             last.register_step_post_hook(self._after_step),
             owner.register_state_dict_post_hook(self._save),
             owner.register_load_state_dict_pre_hook(self._take_saved),
             owner.register_load_state_dict_post_hook(self._load),
         ]
-        self._saved: Any = None  # taken from a state that the optimizer is loading
-        self._go_on_from(_steps_taken(owner, 0))
 
     @property
     def accepted(self) -> int:
@@ -93,6 +95,9 @@ class Nowcasting:
         self._hooks.clear()
         self._history.release()
         self._recalibration.stop()
+
+    def _after_other_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Nothing is done before the last optimizer's step; the hook marks that this one is attached to."""
 
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if _was_skipped(optimizer):
@@ -145,9 +150,13 @@ class Nowcasting:
     def _predictions(self, horizon: int) -> Iterator[tuple[str, Tensor]]:
         if self._fault:
             raise ForecastError(self._fault)
-        current = dict(self._model.named_parameters())
-        if replaced := [name for name, parameter in self._parameters.items() if current.get(name) is not parameter]:
-            raise ForecastError(f"{listed(replaced)}: replaced in the model since attaching; detach, and attach again")
+        if self._replicas.may_end_apart:
+            raise ForecastError(
+                "inside DistributedDataParallel's join the processes can't agree on a jump; give all as many batches"
+            )
+        present = {id(parameter) for parameter in self._model.parameters()}
+        if gone := [name for name, parameter in self._parameters.items() if id(parameter) not in present]:
+            raise ForecastError(f"{listed(gone)}: no longer the model's own since attaching; detach, and attach again")
         if not self._trained():
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
         yield from self.nowcaster.forecast(self.graph, self._history.states, horizon)
@@ -163,6 +172,7 @@ class Nowcasting:
             "events": [asdict(event) for event in self.events],
             "period": self._plan.period,
             "history": self._history.state_dict(),
+            "fault": self._fault,
             "batchnorm": self._recalibration.state_dict(),
         }
 
@@ -183,12 +193,12 @@ class Nowcasting:
         try:
             mismatch = self._history.mismatch(saved["history"])
             steps, events = int(saved["steps"]), [NowcastEvent(**event) for event in saved["events"]]
-            expected = self._plan.states_taken(steps)
+            expected, fault = self._plan.states_taken(steps), str(saved.get("fault", ""))
             if saved["period"] != self._plan.period:
                 mismatch = f"its period is {saved['period']}, here {self._plan.period}"
-            elif saved["history"]["count"] != expected:
+            elif saved["history"]["count"] != expected and expected and not fault:
                 mismatch = f"it has {saved['history']['count']} states where step {steps} has {expected}"
-            if "batchnorm" in saved:  # not in states of older versions
+            if "batchnorm" in saved:  # neither this nor a fault is in states of older versions
                 self._recalibration.load_state_dict(saved["batchnorm"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _log.warning("the loaded history is left out: it is damaged (%s: %s)", type(error).__name__, error)
@@ -198,17 +208,22 @@ class Nowcasting:
         self._go_on_from(steps)
         if mismatch:
             _log.warning("the loaded history is left out: %s", mismatch)
-        else:
+        elif fault:
+            self._fault = fault
+        elif expected:
             self._history.load_state_dict(saved["history"])
 
     def _go_on_from(self, steps: int) -> None:
         self.steps = steps
         if steps >= self._plan.total_steps:
-            _log.warning(
-                "no nowcast is left: the optimizer has done %d steps, and total_steps, which counts these too, is %d",
-                steps,
-                self._plan.total_steps,
-            )
+            self._warn_of_the_end()
+
+    def _warn_of_the_end(self) -> None:
+        _log.warning(
+            "no nowcast is left: the optimizer has done %d steps, and total_steps, which counts these too, is %d",
+            self.steps,
+            self._plan.total_steps,
+        )
 
 
 def optimized_ids(optimizers: Iterable[Optimizer]) -> set[int]:
@@ -224,7 +239,7 @@ def optimized_ids(optimizers: Iterable[Optimizer]) -> set[int]:
 
 
 def attached_to(optimizer: Optimizer) -> Nowcasting | None:
-    """The handle at work on an optimizer; of several together, on the last.
+    """The handle at work on an optimizer.
 
     Args:
         optimizer: any optimizer.
@@ -249,7 +264,8 @@ def _was_skipped(optimizer: Optimizer) -> bool:
 
 def _steps_taken(optimizer: Optimizer, default: int) -> int:
     """The steps that an optimizer's own state tells, as Adam's does."""
-    counts = [int(state["step"]) for state in optimizer.state.values() if _is_count(state.get("step"))]
+    states = [state for state in optimizer.state.values() if isinstance(state, Mapping)]
+    counts = [int(state["step"]) for state in states if _is_count(state.get("step"))]
     return max(counts, default=default)
 
 

@@ -34,8 +34,14 @@ class Replicas:
 
     def __init__(self, model: nn.Module) -> None:
         wrapper = next((each for each in wrappings(model) if isinstance(each, DistributedDataParallel)), None)
+        self._wrapper = wrapper
         self._group: dist.ProcessGroup | None = wrapper.process_group if wrapper is not None else None
         self._device = next(model.parameters()).device if wrapper is not None else None
+
+    @property
+    def may_end_apart(self) -> bool:
+        """Whether they are inside DistributedDataParallel's ``join``, where those that are done answer it alone."""
+        return bool(getattr(getattr(self._wrapper, "_join_config", None), "enable", False))
 
     def all_are(self, well: bool) -> bool:
         """Whether something holds in every process.
@@ -44,9 +50,9 @@ class Replicas:
             well: whether it does in this one.
 
         Returns:
-            The same in all of them.
+            The same in all of them; what holds in this one, if they may end apart.
         """
-        if self._group is None:
+        if self._group is None or self.may_end_apart:
             return well
         least = torch.tensor(int(well), device=self._device)
         dist.all_reduce(least, dist.ReduceOp.MIN, self._group)
@@ -57,7 +63,7 @@ class Replicas:
         """A context that ends with an error in every process, if it does in one.
 
         Raises:
-            ForecastError: if this process had none of its own.
+            ForecastError: in a process without an error of its own.
         """
         try:
             yield
@@ -77,4 +83,6 @@ class Replicas:
             return
         first = dist.get_global_rank(self._group, 0)
         for parameter in parameters:
-            dist.broadcast(parameter.data, first, self._group)
+            values = parameter.data.contiguous()  # a copy, if the parameter is a part of something
+            dist.broadcast(values, first, self._group)
+            parameter.data.copy_(values)

@@ -330,8 +330,8 @@ def read_card(path: Path) -> Card:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ZooError(f"{path}: can't be read ({error.strerror}); an entry of the zoo has a {CARD_FILE}") from error
-    # ValueError: of YAML's own constructors too, as for a date that is none; RecursionError: brackets without end.
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    # YAML's own constructors raise anything, as for a date that is none; RecursionError is for brackets without end.
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise ZooError(f"{path}: is not YAML: {error}") from error
     return parse_card(content, str(path))
 

@@ -35,6 +35,18 @@ def test_written_and_read_it_is_the_same(tmp_path, nowcaster):
     assert not any(parameter.requires_grad for parameter in again.parameters())
 
 
+def test_read_under_other_defaults_it_is_the_same(tmp_path):
+    nowcaster = Wnn(8, 3, 7)
+    file, before = write(tmp_path, to_published(nowcaster)), torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = read_published(**file)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in nowcaster.state_dict().items())
+
+
 @pytest.mark.parametrize("name", sorted(PUBLISHED_SHA256))
 def test_published_files_round_trip(shared_folder, name):
     path = shared_folder / "weights" / name

@@ -329,6 +329,21 @@ class TestWorksWith:
         assert torch.equal(moved[[0, 3]], torch.zeros(2, 3))
         torch.testing.assert_close(moved[[1, 2, 4]], torch.full((3, 3), -10 + 8.0), atol=1e-4, rtol=0)
 
+    def test_a_nowcaster_of_a_single_state(self, network, batches, train, scripted):
+        nowcaster = scripted(0.25)
+        nowcaster.context = 1
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        ninokit.attach(optimizer, network, nowcaster, period=10, total_steps=60)
+        train(network, optimizer, batches[:10])
+        ((history, _),) = nowcaster.calls
+        assert same(parameters_of(network), {name: states[-1] + 0.25 for name, states in history.items()})
+
+    def test_an_optimizer_whose_state_is_not_of_parameters_alone(self, network, batches, train, scripted):
+        optimizer = torch.optim.Adam(network.parameters())
+        train(network, optimizer, batches[:3])
+        optimizer.state["temperature"] = torch.ones(2)
+        assert ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60).steps == 3
+
     def test_an_optimizer_that_has_done_steps(self, network, batches, train, scripted, caplog):
         optimizer = torch.optim.Adam(network.parameters())
         train(network, optimizer, batches[:15])
@@ -429,7 +444,7 @@ class TestRefusal:
         optimizer.param_groups[0]["params"] = list(network.parameters())
         train(network, optimizer, batches[:10])
         assert nowcasting.events[0].reason == (
-            "0.weight, 0.bias, 2.weight, 2.bias: replaced in the model since attaching; detach, and attach again"
+            "0.weight, 0.bias, 2.weight, 2.bias: no longer the model's own since attaching; detach, and attach again"
         )
 
     def test_a_head_replaced_after_attaching(self, network, batches, train, scripted):
@@ -439,8 +454,24 @@ class TestRefusal:
         optimizer.param_groups[0]["params"] = list(network.parameters())
         train(network, optimizer, batches[:10])
         assert nowcasting.events[0].reason == (
-            "2.weight, 2.bias: replaced in the model since attaching; detach, and attach again"
+            "2.weight, 2.bias: no longer the model's own since attaching; detach, and attach again"
         )
+
+    def test_a_block_wrapped_after_attaching(self, network, batches, train, scripted):
+        """It has its parameters still, if under other names."""
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        network[0] = nn.Sequential(network[0])
+        train(network, optimizer, batches[:10])
+        assert nowcasting.accepted == 1
+
+    def test_weights_none_of_which_moves(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        start = parameters_of(network)
+        train(network, optimizer, batches[:10])
+        assert nowcasting.events[0].reason == "no trained weight has moved in the period, as far as its states tell"
+        assert same(parameters_of(network), start)
 
     def test_an_optimizer_that_gave_the_parameters_away(self, network, batches, train, scripted):
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -585,6 +616,37 @@ class TestResume:
         assert caplog.messages == ["the loaded history is left out: it has 4 states where step 12 has 1"]
         train(network, optimizer, batches[18:40])
         assert [event.step for event in nowcasting.events] == [10, 30]
+
+    def test_a_state_that_could_not_be_taken_is_known_later(self, network, batches, train, scripted, monkeypatch):
+        def fail():
+            raise MemoryError("none left")
+
+        optimizer = torch.optim.Adam(network.parameters())
+        first = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        with monkeypatch.context() as patch:
+            patch.setattr(first._history, "snapshot", fail)
+            train(network, optimizer, batches[:3])
+        train(network, optimizer, batches[3:7])
+        saved = copy.deepcopy(optimizer.state_dict())
+        other = torch.optim.Adam(network.parameters())
+        resumed = ninokit.attach(other, network, scripted(), period=10, total_steps=60)
+        other.load_state_dict(saved)
+        train(network, other, batches[7:20])
+        assert [(event.step, event.reason) for event in resumed.events] == [
+            (10, "the state of step 2 could not be taken: MemoryError: none left"),
+            (20, ""),
+        ]
+
+    def test_states_of_a_period_that_ends_without_a_nowcast(self, network, batches, train, scripted, caplog):
+        """Older versions took them."""
+        optimizer = torch.optim.Adam(network.parameters())
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:47])
+        saved = copy.deepcopy(optimizer.state_dict())
+        saved["ninokit"]["steps"] = 57
+        optimizer.load_state_dict(saved)
+        assert caplog.messages == []
+        assert (nowcasting.steps, len(nowcasting._history)) == (57, 0)
 
     def test_a_state_that_torch_refuses_changes_nothing(self, network, batches, train, scripted):
         optimizer = torch.optim.Adam(network.parameters())
@@ -732,6 +794,14 @@ class TestAfterTheLastNowcast:
         assert [event.step for event in nowcasting.events] == [10, 20]
         assert (len(nowcasting._history), dict(nowcasting._history.states)) == (0, {})
 
+    def test_an_optimizer_near_the_end_is_said(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.Adam(network.parameters())
+        train(network, optimizer, batches[:52])
+        ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        assert caplog.messages == [
+            "no nowcast is left: the optimizer has done 52 steps, and total_steps, which counts these too, is 60"
+        ]
+
     def test_an_optimizer_beyond_the_end_is_said(self, network, batches, train, scripted, caplog):
         optimizer = torch.optim.Adam(network.parameters())
         train(network, optimizer, batches[:60])
@@ -782,11 +852,13 @@ class TestBadSettings:
 
     def test_a_second_nowcasting(self, network):
         optimizer = torch.optim.SGD(network.parameters())
-        first = ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+        other = torch.optim.SGD(network.parameters())
         message = "optimizer: a nowcasting is attached to it already; call its detach() first"
-        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-            ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
-        first.detach()
+        for together in (optimizer, [optimizer, other], [other, optimizer]):
+            first = ninokit.attach(together, network, "linefit", total_steps=10_000)
+            with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+                ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
+            first.detach()
         ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
 
     def test_an_optimizer_is_forgotten_with_its_nowcasting(self, network):

@@ -109,7 +109,7 @@ def test_the_weights_do_not_depend_on_it(batches, train, scripted):
 
 def test_accumulated_batches_all_count(batches, scripted):
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
     ninokit.attach(optimizer, model, scripted(0.0), period=5, total_steps=60, recalibrate_batchnorm=2)
     means = []
     for index, (inputs, _) in enumerate(batches[:21], start=1):

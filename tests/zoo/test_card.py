@@ -150,6 +150,9 @@ def test_files_that_are_no_cards(tmp_path):
     [
         ("created: 2026-13-45\n", "month must be in 1..12"),
         (f"seeds: {'9' * 5000}\n", r"Exceeds the limit \(\d+ digits\) for integer string conversion"),
+        ("created: !!int ''\n", "string index out of range"),
+        ("created: !!bool x\n", "'x'"),
+        ("created: !!timestamp x\n", "'NoneType' object has no attribute 'groupdict'"),
         ("[" * 5000, "maximum recursion depth exceeded"),
     ],
 )

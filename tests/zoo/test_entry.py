@@ -60,6 +60,13 @@ def test_read_under_another_default_dtype_it_is_the_same(tmp_path, wnn, card, de
     assert same(again, wnn)
 
 
+def test_read_under_another_default_device_it_is_the_same(tmp_path, wnn, card):
+    write_entry(tmp_path / "entry", wnn, card)
+    with torch.device("meta"):
+        again = read_entry(tmp_path / "entry")
+    assert same(again, wnn)
+
+
 def test_reading_draws_no_random_number(tmp_path, wnn, card):
     write_entry(tmp_path / "entry", wnn, card)
     before = torch.get_rng_state()

@@ -63,7 +63,7 @@ def load_contenders(sources: Sequence[str]) -> list[Contender]:
     """Load nowcasters that can be told apart.
 
     Args:
-        sources: of each, see `ninokit.nowcasters.load`; one that stands there twice is loaded once.
+        sources: of each, see `ninokit.nowcasters.load`; one that stands there twice counts once.
 
     Returns:
         The nowcasters, in their order.
@@ -72,17 +72,18 @@ def load_contenders(sources: Sequence[str]) -> list[Contender]:
         CheckpointError: if one of them can't be loaded.
         ConfigError: if two have one name, or one has that of a method without nowcasting.
     """
-    sources = list(dict.fromkeys(sources))
-    contenders = [_load(source) for source in sources]
+    different: dict[tuple[str, str | None], Contender] = {}
+    for contender in map(_load, sources):  # one may have two spellings, such as a name with and without its tag
+        different.setdefault((contender.name, contender.weights_sha256), contender)
     taken = {ADAMW.casefold(), TUNED.casefold()}
-    for contender, source in zip(contenders, sources, strict=True):
+    for contender in different.values():
         if contender.name.casefold() in taken:
             raise ConfigError(
-                f"nowcaster {source!r}: another method is called {contender.name!r} too, and the tables could not tell "
-                "them apart. Leave one out, or rename its file or its entry"
+                f"nowcaster {contender.source!r}: another method is called {contender.name!r} too, and the tables "
+                "could not tell them apart. Leave one out, or rename its file or its entry"
             )
         taken.add(contender.name.casefold())
-    return contenders
+    return list(different.values())
 
 
 def _load(source: str) -> Contender:

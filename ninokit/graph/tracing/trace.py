@@ -142,5 +142,5 @@ def _plain_operators() -> Iterator[None]:
 
 
 def _kept_random_state() -> contextlib.AbstractContextManager[None]:
-    """What the network draws is drawn again in the training."""
+    """Puts torch's random state back, on the CPU and on CUDA, so that tracing does not change what a training draws."""
     return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else [])

@@ -303,7 +303,7 @@ def test_seeds_that_the_rate_is_chosen_on_are_not_compared(config, trained):
 
 def test_two_of_one_name_are_refused(config, entry):
     twin = entry.parent / "twin"
-    shutil.copytree(entry, twin)
+    write_entry(twin, Wnn(hidden=8, context=3, max_horizon=7), read_card(entry / "card.yaml"))
     config.against = [f"local-dir:{twin}"]
     with pytest.raises(ConfigError) as caught:
         evaluate(f"local-dir:{entry}", config)
@@ -313,11 +313,15 @@ def test_two_of_one_name_are_refused(config, entry):
     )
 
 
-def test_one_that_stands_in_against_too_is_evaluated_once(config, trained):
+def test_one_that_stands_in_against_too_is_evaluated_once(config, entry):
     """As with the default of `against` and with the recipes, in which well-known nowcasters stand."""
-    config.against = ["linefit"]
-    evaluation = evaluate("linefit", config)
-    assert [method.name for method in evaluation.tasks[0].methods] == ["AdamW", "linefit"]
+    twin = entry.parent / "other spelling"
+    shutil.copytree(entry, twin)
+    config.against = ["linefit", f"local-dir:{entry}", f"local-dir:{twin}", "linefit"]
+    evaluation = evaluate(f"local-dir:{entry}", config)
+    assert [method.name for method in evaluation.tasks[0].methods] == ["AdamW", "wnn_h8.test", "linefit"]
+    assert {row.task for row in read_card(entry / "card.yaml").measurements} == {"tiny"}
+    assert read_card(twin / "card.yaml").measurements == []
 
 
 @pytest.mark.parametrize(
