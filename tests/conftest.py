@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -15,12 +16,23 @@ from hypothesis import settings
 settings.register_profile("ninokit", deadline=None, print_blob=True)
 settings.load_profile("ninokit")
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared"
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = _ROOT.parent / "shared"
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def code_blocks() -> Callable[[str], list[str]]:
+    """A function of a document's path in the repository, for the Python in it."""
+
+    def of(path: str) -> list[str]:
+        return re.findall(r"```python\n(.*?)```", (_ROOT / path).read_text(), flags=re.DOTALL)
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,6 @@ def modules() -> list[str]:
     return [package.__name__ for package in packages] + found
 
 
-def code_blocks(path: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), flags=re.DOTALL)
-
-
 @pytest.mark.parametrize("name", modules())
 def test_docstring_examples(name, request):
     if name == "ninokit.graph.dgl_view":
@@ -47,13 +43,13 @@ def test_there_are_docstring_examples():
     assert len(examples) > 20
 
 
-def test_the_readmes_first_example():
+def test_the_readmes_first_example(code_blocks):
     scope: dict[str, object] = {}
     exec(code_blocks("README.md")[0], scope)
     assert isinstance(scope["nowcasting"], ninokit.Nowcasting)
 
 
-def test_the_examples_of_timm():
+def test_the_examples_of_timm(code_blocks):
     pytest.importorskip("timm")
     scope: dict[str, object] = {}
     for code in code_blocks("docs/timm.md"):
@@ -62,7 +58,7 @@ def test_the_examples_of_timm():
     assert type(scope["optimizer"]).__name__ == "Lookahead"
 
 
-def test_the_plugin_guides_architecture(monkeypatch):
+def test_the_plugin_guides_architecture(code_blocks, monkeypatch):
     scope: dict[str, object] = {}
     exec(code_blocks("docs/plugins.md")[1], scope)
     registry = ninokit.plugins.Registry(strict=True)
@@ -80,7 +76,7 @@ def test_the_plugin_guides_architecture(monkeypatch):
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
 
 
-def test_the_plugin_guides_slice_of_interleaved_heads():
+def test_the_plugin_guides_slice_of_interleaved_heads(code_blocks):
     scope: dict[str, object] = {}
     exec(code_blocks("docs/plugins.md")[2], scope)
     weight = torch.arange(4 * 48 * 64).view(4 * 48, 64)

@@ -436,25 +436,18 @@ class TestRefusal:
         assert nowcasting.events[0].reason == "prediction of 0.weight: not finite (NaN or infinity)"
         assert all(parameter.isfinite().all() for parameter in model.parameters())
 
-    def test_parameters_replaced_after_attaching(self, network, batches, train, scripted):
+    @pytest.mark.parametrize(
+        ("replaced", "names"), [([0, 2], "0.weight, 0.bias, 2.weight, 2.bias"), ([2], "2.weight, 2.bias")]
+    )
+    def test_layers_replaced_after_attaching(self, network, batches, train, scripted, replaced, names):
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
         nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
-        for module in (network[0], network[2]):
-            module.weight, module.bias = nn.Parameter(module.weight.clone()), nn.Parameter(module.bias.clone())
+        for index in replaced:
+            network[index] = copy.deepcopy(network[index])
         optimizer.param_groups[0]["params"] = list(network.parameters())
         train(network, optimizer, batches[:10])
         assert nowcasting.events[0].reason == (
-            "0.weight, 0.bias, 2.weight, 2.bias: no longer the model's own since attaching; detach, and attach again"
-        )
-
-    def test_a_head_replaced_after_attaching(self, network, batches, train, scripted):
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
-        network[2] = nn.Linear(6, 1)
-        optimizer.param_groups[0]["params"] = list(network.parameters())
-        train(network, optimizer, batches[:10])
-        assert nowcasting.events[0].reason == (
-            "2.weight, 2.bias: no longer the model's own since attaching; detach, and attach again"
+            f"{names}: no longer the model's own since attaching; detach, and attach again"
         )
 
     def test_a_block_wrapped_after_attaching(self, network, batches, train, scripted):
