@@ -99,11 +99,7 @@ def _add_evaluate(commands: _Commands) -> None:
         description="Train tasks with AdamW, with AdamW tuned, and with nowcasters, over the same seeds; write the "
         "savings as tables and pictures and into the nowcaster's card. The same command goes on where it was stopped.",
     )
-    command.add_argument(
-        "nowcaster",
-        metavar="NOWCASTER",
-        help="a name, local-dir:FOLDER, or a .pt checkpoint",
-    )
+    command.add_argument("nowcaster", metavar="NOWCASTER", help="a name, local-dir:FOLDER, or a .pt checkpoint")
     _add_settings(command, "'tasks=[digits_mlp]'")
     command.set_defaults(run=_run_evaluate)
 
@@ -161,7 +157,7 @@ def _run_pretrain(options: argparse.Namespace) -> None:
     from ninokit.pretraining.pretrain_config import PretrainConfig
 
     entry = pretrain(load_config(PretrainConfig, options.config, options.settings), options.config)
-    print(f"Written: the entry {entry}; beside it checkpoint.pt, curves.csv, horizons.csv, curves.png")
+    print(f"Written: the entry {entry}; beside it the checkpoint and the curves")
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:

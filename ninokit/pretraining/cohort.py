@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class CohortDescription:
         every: optimizer steps from one state to the next, at least 1.
         num_states: T, the initial state included.
         dtype: of the stored states: ``float32``, ``float16`` or ``bfloat16``.
+        autocast: whether the networks were trained in bfloat16 where that is safe.
     """
 
     task: str
@@ -57,6 +59,7 @@ class CohortDescription:
     every: int
     num_states: int
     dtype: str = "float32"
+    autocast: bool = False
 
     @property
     def num_parameters(self) -> int:
@@ -111,6 +114,7 @@ class Cohort:
             shape=(networks, steps, parameters),
             chunks=(1, chunk, parameters),
             dtype=STATE_DTYPES[description.dtype].stored,
+            fill_value=STATE_DTYPES[description.dtype].missing,
             # One weight's values side by side, which hardly differ: a tenth smaller than state by state.
             filters=[codecs.TransposeCodec(order=(0, 2, 1))],
             compressors=[codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")],
@@ -177,12 +181,21 @@ class Cohort:
 
         Args:
             row: the network's place in the description.
-            which: of its states.
+            which: of its states, before its length.
 
         Returns:
             float32, of shape (n, P).
+
+        Raises:
+            StoreError: a chunk of them is lost or damaged.
         """
-        return self._dtype.unpack(self._group["states"][row, which])
+        try:
+            states = self._dtype.unpack(self._group["states"][row, which])
+        except (OSError, RuntimeError, ValueError) as error:  # as the codecs have it
+            raise self._damaged(row, f"{type(error).__name__}: {error}") from error
+        if not states.isfinite().all():
+            raise self._damaged(row, "chunks are missing")
+        return states
 
     def losses(self, row: int, length: int) -> npt.NDArray[np.float32]:
         """The losses of one network's first states.
@@ -196,6 +209,13 @@ class Cohort:
         """
         losses: npt.NDArray[np.float32] = self._group["losses"][row, :length]
         return losses
+
+    def _damaged(self, row: int, reason: str) -> StoreError:
+        about, folder = self.description, Path(self._group.store.root, self._group.path)
+        return StoreError(
+            f"{folder}: the states of task {about.task!r}, seed {about.seeds[row]}, can't be read ({reason}). Restore "
+            "the folder from a copy, or remove it and collect anew"
+        )
 
     def _check_chunk(self, start: int, states: Tensor, losses: Tensor) -> None:
         about = self.description

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import Cohort
 from ninokit.pretraining.stacked_training import StackedTraining
 
@@ -50,6 +51,7 @@ def train_cohort(
 
     Raises:
         ConfigError: the network cannot be trained this way.
+        StoreError: the checkpoint is damaged.
     """
     about = cohort.description
     device = data.train_inputs.device
@@ -115,7 +117,13 @@ def _save(training: StackedTraining, states: int, path: Path) -> None:
 def _resume(training: StackedTraining, path: Path) -> int:
     """Go on from a checkpoint; returns the number of states that were written before it."""
     device = training.parameters.device
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file gives one of many
+        raise StoreError(
+            f"{path}: is no checkpoint of a collection ({type(error).__name__}); remove it, and its networks are "
+            "trained from their start"
+        ) from error
     training.load_state_dict(content["training"])
     torch.set_rng_state(content["random"])
     if content["cuda_random"] is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.data import kept_data, load_data
 from ninokit.benchmarks.device import check_device, share_of_cpus, torch_threads
+from ninokit.benchmarks.workers import end_with_parent, worker_pool
 from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import CohortDescription
 from ninokit.pretraining.cohort_training import CHECKPOINT, train_cohort
@@ -72,6 +74,7 @@ def collect(config: CollectConfig) -> TrajectoryStore:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from collecting into the same store."""
+    path = path.resolve()  # which has a name, as "." has none
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f"{path.name}.lock"), timeout=0):
@@ -88,9 +91,9 @@ def _run_here(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqd
 
 
 def _run_in_processes(config: CollectConfig, jobs: Sequence[CohortDescription], bar: tqdm[Any]) -> None:
-    # Processes that are forked while torch's threads run may hang.
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(config.workers, mp_context=context) as pool:
+    manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(end_with_parent)
+    with manager, worker_pool(config.workers) as pool:
         done = manager.Queue()
         futures = [pool.submit(_train, config, job, done.put) for job in jobs]
         try:

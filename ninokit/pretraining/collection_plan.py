@@ -46,10 +46,10 @@ def collectable_task(name: str, config: CollectConfig) -> Task:
 
 
 def plan_cohorts(store: TrajectoryStore, task: Task, config: CollectConfig) -> list[Cohort]:
-    """The cohorts of a task that are not complete: those that were left half done, then new ones.
+    """The cohorts of a task's networks that are not complete: those that were left half done, then new ones.
 
     Args:
-        store: where they are; the new ones are added.
+        store: where they are; the new ones are added, and those without a state, of any settings, are removed first.
         task: which task.
         config: the settings.
 
@@ -60,10 +60,13 @@ def plan_cohorts(store: TrajectoryStore, task: Task, config: CollectConfig) -> l
         ConfigError: the store has networks of these seeds that were trained with other settings.
     """
     known = [cohort for cohort in store.cohorts() if cohort.description.task == task.name]
-    seeds = range(config.first_seed, config.first_seed + config.networks)
     for cohort in known:
-        if set(cohort.description.seeds) & set(seeds):
-            _check_settings(cohort.description, _describe(task, config, cohort.description.seeds), store)
+        if cohort.recorded == 0:
+            store.remove(cohort.description)
+    seeds = range(config.first_seed, config.first_seed + config.networks)
+    known = [cohort for cohort in known if cohort.recorded and set(cohort.description.seeds) & set(seeds)]
+    for cohort in known:
+        _check_settings(cohort.description, _describe(task, config, cohort.description.seeds), store)
     taken = {seed for cohort in known for seed in cohort.description.seeds}
     missing = [seed for seed in seeds if seed not in taken]
     size = config.stack or _STACK[torch.device(config.device).type]
@@ -87,6 +90,7 @@ def _describe(task: Task, config: CollectConfig, seeds: Sequence[int]) -> Cohort
         every=every,
         num_states=steps // every + 1,
         dtype=config.dtype,
+        autocast=config.autocast,
     )
 
 

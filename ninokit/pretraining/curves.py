@@ -59,6 +59,8 @@ class Point:
 def write_curves(points: Sequence[Point], folder: Path) -> None:
     """Write ``curves.csv``, a row a validation, ``horizons.csv``, a row a horizon at the last one, and ``curves.png``.
 
+    Where nothing is held out there is nothing but the first.
+
     Args:
         points: at least one.
         folder: where to; files that are there are replaced.
@@ -67,8 +69,9 @@ def write_curves(points: Sequence[Point], folder: Path) -> None:
         DependencyError: if matplotlib is missing.
     """
     write_text(folder / "curves.csv", _table(_row(point) for point in points))
-    write_text(folder / "horizons.csv", _table(_horizon_rows(points[-1])))
-    plot_curves(points, folder / "curves.png")
+    if points[-1].scores:
+        write_text(folder / "horizons.csv", _table(_horizon_rows(points[-1])))
+        plot_curves(points, folder / "curves.png")
 
 
 def _row(point: Point) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def plot_curves(points: Sequence[Point], path: Path) -> None:
     """Draw the validations against the steps, and the last one against the horizon.
 
     Args:
-        points: at least one.
+        points: at least one, with scores.
         path: the PNG file; its folder must exist.
 
     Raises:
@@ -135,7 +138,8 @@ def _draw_horizons(panel: Any, methods: Mapping[str, Scores], part: str) -> None
         values = np.array(methods[method].by_horizon)
         panel.plot(np.arange(1, len(values) + 1), values, color=colour, linestyle="-" if method == TRAINED else "--")
     # Linear extrapolation leaves the picture where it is hopeless.
-    top = np.nanmax([methods[method].by_horizon for method in (TRAINED, UNCHANGED)])
+    drawn = np.array([methods[method].by_horizon for method in (TRAINED, UNCHANGED)])
+    top = np.max(drawn, where=np.isfinite(drawn), initial=0)
     panel.set_ylim(0, 1.3 * top if top > 0 else 1)
     _label(panel, f"{part}, at the last validation", "horizon (states ahead)")
 

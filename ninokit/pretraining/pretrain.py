@@ -26,7 +26,7 @@ from ninokit.pretraining.curves import Point, write_curves
 from ninokit.pretraining.forms import FORMS
 from ninokit.pretraining.meta_training import MetaTraining, build_nowcaster
 from ninokit.pretraining.pretrain_config import PretrainConfig
-from ninokit.pretraining.slices import Slices, SliceSampler, encode_tasks
+from ninokit.pretraining.slices import Slices, SliceSampler, encode_tasks, long_enough
 from ninokit.pretraining.store import TrajectoryStore
 from ninokit.pretraining.trajectory import Trajectory
 from ninokit.pretraining.validation import TRAINED, Split, Validation, split_trajectories
@@ -69,19 +69,24 @@ def pretrain(config: PretrainConfig, recipe: Path | None = None) -> Path:
     check_device(config.device)
     _check_form(config)
     with torch_threads(config.threads):
-        split = split_trajectories(
-            TrajectoryStore.open(config.trajectories).trajectories, config.validation_tasks, config.validation_share
-        )
+        stored = TrajectoryStore.open(config.trajectories).trajectories
+        usable = long_enough(stored, config.context, _spacing(config))
+        split = split_trajectories(usable, config.validation_tasks, config.validation_share)
         _check_tasks(split)
         card = _card(config, split, recipe)
         folder = Path(config.out)
         folder.mkdir(parents=True, exist_ok=True)
         training, points = MetaTraining(config), list[Point]()
         if (folder / _CHECKPOINT).exists():
-            points += load_checkpoint(folder / _CHECKPOINT, config, training)
+            points += load_checkpoint(folder / _CHECKPOINT, config, split, training)
             _log.info("going on after step %d of %s", training.step, folder / _CHECKPOINT)
         _train(config, split, training, points, folder)
         return _write(config, card, training, points, folder)
+
+
+def _spacing(config: PretrainConfig) -> tuple[int, int]:
+    least, most = config.spacing
+    return least, most
 
 
 def _check_form(config: PretrainConfig) -> None:
@@ -122,7 +127,7 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
             graphs,
             context=config.context,
             horizon=config.max_horizon,
-            spacing=(config.spacing[0], config.spacing[1]),
+            spacing=_spacing(config),
             memory=int(config.memory_gib * 2**30),
             device=device,
         )
@@ -131,6 +136,7 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
         {name: sampler(part) for name, part in split.held_out.items()},
         config.context,
         np.random.default_rng([config.seed, config.steps]),
+        config.edges_per_task,
     )
     start = time.perf_counter() - (points[-1].seconds if points else 0)
     losses: list[float] = []
@@ -152,8 +158,8 @@ def _train(config: PretrainConfig, split: Split, training: MetaTraining, points:
             )
             losses.clear()
             _report(points[-1])
+            save_checkpoint(folder / _CHECKPOINT, config, split, training, points)
             write_curves(points, folder)
-            save_checkpoint(folder / _CHECKPOINT, config, training, points)
 
 
 def _batches(sampler: SliceSampler, config: PretrainConfig, first: int) -> Iterator[list[Slices]]:

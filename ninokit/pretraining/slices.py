@@ -6,6 +6,7 @@ parameter's own shape.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,9 @@ from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.pretraining.trajectory import Trajectory
 
-__all__ = ["SliceSampler", "Slices", "encode_tasks"]
+__all__ = ["SliceSampler", "Slices", "encode_tasks", "long_enough"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,22 @@ class Slices:
     graph: NeuralGraph
     states: Mapping[str, Tensor]
     known: Tensor
+
+    def pieces(self, edges: int | None) -> list[Slices]:
+        """The same in parts that have no more edges together than is said, but at least one slice.
+
+        Args:
+            edges: at most so many; None leaves all in one.
+
+        Returns:
+            The parts, views of this.
+        """
+        size = len(self.known) if edges is None else max(1, edges // self.graph.num_edges)
+        parts = [slice(start, start + size) for start in range(0, len(self.known), size)]
+        return [
+            Slices(self.task, self.graph, {n: x[part] for n, x in self.states.items()}, self.known[part])
+            for part in parts
+        ]
 
     def to(self, device: torch.device) -> Slices:
         """The same on a device."""
@@ -62,6 +81,30 @@ def encode_tasks(trajectories: Sequence[Trajectory]) -> dict[str, NeuralGraph]:
     """
     first = {trajectory.task: trajectory for trajectory in reversed(trajectories)}
     return {task: encode(first[task].build_model(), find_task(task).example_inputs()) for task in sorted(first)}
+
+
+def long_enough(trajectories: Sequence[Trajectory], context: int, spacing: tuple[int, int]) -> list[Trajectory]:
+    """Leave out trajectories that no slice fits into, as of networks that diverged early; a warning names them.
+
+    Args:
+        trajectories: of any tasks.
+        context: past states of a slice.
+        spacing: see `SliceSampler`.
+
+    Returns:
+        The others; of a task that has none, all.
+    """
+    fits = [bool(_strides(trajectory, context, spacing)) for trajectory in trajectories]
+    usable = {trajectory.task for trajectory, whole in zip(trajectories, fits, strict=True) if whole}
+    kept, short = [], defaultdict(list)
+    for trajectory, whole in zip(trajectories, fits, strict=True):
+        if whole or trajectory.task not in usable:
+            kept.append(trajectory)
+        else:
+            short[trajectory.task].append(trajectory.seed)
+    for task, seeds in short.items():
+        _log.warning("task %r: the trajectories of the seeds %s are too short for a slice; left out", task, seeds)
+    return kept
 
 
 class SliceSampler:
@@ -169,18 +212,28 @@ class SliceSampler:
         return torch.cat([states, states[-1:].expand(missing, -1)])
 
     def _feasible(self, trajectory: Trajectory, spacing: tuple[int, int]) -> range:
-        """How many stored states a slice may step on by: such that it has a future state at least."""
-        least, most = spacing
-        steps = trajectory.steps
-        every = int(steps[1] - steps[0]) if len(steps) > 1 else 1
-        strides = range(max(1, -(-least // every)), min(most // every, (len(steps) - 1) // self._context) + 1)
+        """How many stored states a slice may step on by."""
+        strides = _strides(trajectory, self._context, spacing)
         if not strides:
             raise ConfigError(
                 f"trajectory of task {trajectory.task!r}, seed {trajectory.seed}: expected {self._context + 1} states "
-                f"{least} to {most} optimizer steps apart; got {len(steps)} states {every} apart. Change the spacing, "
-                f"or collect longer trajectories with states closer together"
+                f"{spacing[0]} to {spacing[1]} optimizer steps apart; got {len(trajectory.steps)} states "
+                f"{_every(trajectory)} apart. Change the spacing, or collect longer trajectories with states closer "
+                "together"
             )
         return strides
+
+
+def _strides(trajectory: Trajectory, context: int, spacing: tuple[int, int]) -> range:
+    """How many stored states a slice may step on by: such that it has a future state at least."""
+    (least, most), every = spacing, _every(trajectory)
+    return range(max(1, -(-least // every)), min(most // every, (len(trajectory.steps) - 1) // context) + 1)
+
+
+def _every(trajectory: Trajectory) -> int:
+    """Optimizer steps from one stored state to the next."""
+    steps = trajectory.steps
+    return int(steps[1] - steps[0]) if len(steps) > 1 else 1
 
 
 def _size(trajectory: Trajectory) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,13 @@ class StateDtype:
 
     Args:
         stored: the array's type in the store.
+        missing: a number of that type which is no finite state, where a chunk is lost.
         pack: states of any floating point type to an array of that type.
         unpack: the array back to a tensor of float32, of its shape.
     """
 
     stored: str
+    missing: float
     pack: Callable[[Tensor], npt.NDArray[Any]]
     unpack: Callable[[npt.NDArray[Any]], Tensor]
 
@@ -31,7 +34,9 @@ class StateDtype:
 def _native(name: str) -> StateDtype:
     """A type that arrays have too."""
     dtype: torch.dtype = getattr(torch, name)
-    return StateDtype(name, lambda states: states.to(dtype).numpy(), lambda array: torch.from_numpy(array).float())
+    return StateDtype(
+        name, math.nan, lambda states: states.to(dtype).numpy(), lambda array: torch.from_numpy(array).float()
+    )
 
 
 STATE_DTYPES = {
@@ -40,6 +45,7 @@ STATE_DTYPES = {
     # Arrays have no bfloat16; its bits travel as whole numbers.
     "bfloat16": StateDtype(
         "uint16",
+        0x7FC0,  # the bits of NaN
         lambda states: states.to(torch.bfloat16).view(torch.uint16).numpy(),
         lambda array: torch.from_numpy(array).view(torch.bfloat16).float(),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class TrajectoryStore:
             The store.
 
         Raises:
-            StoreError: there is none at that place, or one of another version.
+            StoreError: there is none at that place, or one of another version, or it is damaged.
             DependencyError: zarr is missing.
         """
         return cls._opened(Path(path), "r")
@@ -71,6 +72,8 @@ class TrajectoryStore:
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if not (path / _METADATA).exists():
+                raise StoreError(f"{path}: is no store of trajectories, and not an empty folder. Choose another out")
             return cls._opened(path, "r+")
         return cls(zarr().create_group(path, zarr_format=3, attributes=_FORMAT), path)
 
@@ -82,6 +85,8 @@ class TrajectoryStore:
             raise StoreError(
                 f"{path}: no store of trajectories is there. `ninokit collect out={path}` makes one"
             ) from error
+        except ValueError as error:
+            raise StoreError(f"{path / _METADATA}: is damaged ({error}). Restore it from a copy") from error
         found = {key: root.attrs.get(key) for key in _FORMAT}
         if found != _FORMAT:
             raise StoreError(
@@ -96,9 +101,17 @@ class TrajectoryStore:
 
     def cohorts(self) -> list[Cohort]:
         """All cohorts, in the order of their tasks and first seeds."""
-        found = [self._root[f"{task.name}/{group.name}"] for task in _groups(self.path) for group in _groups(task)]
+        found = [self._group(task, group) for task in _groups(self.path) for group in _groups(task)]
         # One without a description was being made when its process died.
         return [Cohort(group) for group in found if "description" in group.attrs]
+
+    def _group(self, task: Path, group: Path) -> Any:
+        try:
+            return self._root[f"{task.name}/{group.name}"]
+        except ValueError as error:
+            raise StoreError(
+                f"{group / _METADATA}: is damaged ({error}). Restore it from a copy, or remove {group} and collect anew"
+            ) from error
 
     def describe(self) -> str:
         """A table of what the store holds, a task a row; scores are those of its networks that are done."""
@@ -129,6 +142,14 @@ class TrajectoryStore:
             )
         group = self._root.require_group(description.task).create_group(_name(description), overwrite=True)
         return Cohort.create(group, description)
+
+    def remove(self, description: CohortDescription) -> None:
+        """Delete a cohort, with all that is in its folder.
+
+        Args:
+            description: of the cohort.
+        """
+        shutil.rmtree(self.folder(description))
 
     def folder(self, description: CohortDescription) -> Path:
         """Where a cohort's arrays lie.

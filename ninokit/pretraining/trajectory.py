@@ -62,7 +62,7 @@ class Trajectory:
             float32, of shape (n, P) with n = ceil((stop - start) / stride).
 
         Raises:
-            StoreError: there are no such states.
+            StoreError: there are no such states, or they are damaged.
         """
         if not (0 <= start < stop <= len(self.steps) and stride >= 1):
             raise StoreError(

@@ -37,6 +37,12 @@ class Split:
     training: Sequence[Trajectory]
     held_out: Mapping[str, Sequence[Trajectory]]
 
+    @property
+    def summary(self) -> dict[str, list[tuple[str, int, int]]]:
+        """Task, seed and number of states of the trajectories of each part, in plain values."""
+        parts = {"training": self.training, **self.held_out}
+        return {name: [(t.task, t.seed, len(t.steps)) for t in part] for name, part in parts.items()}
+
 
 def split_trajectories(trajectories: Sequence[Trajectory], tasks: Sequence[str], share: float) -> Split:
     """Hold trajectories out of the training: all of some tasks, and the last seeds of the others.
@@ -109,18 +115,25 @@ class Validation:
         samplers: name of a held-out part → what to draw its slices from, on the CPU.
         context: past states of a slice.
         generator: what the draw depends on.
+        edges: that are computed with at a time, which bounds the memory; None sets no limit.
     """
 
-    def __init__(self, samplers: Mapping[str, SliceSampler], context: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self,
+        samplers: Mapping[str, SliceSampler],
+        context: int,
+        generator: np.random.Generator,
+        edges: int | None = None,
+    ) -> None:
         self._slices = {name: _draw(sampler, generator) for name, sampler in samplers.items()}
-        self._floors: dict[str, dict[str, Scores]] = {}
-        for name, stacks in self._slices.items():
-            scaled = [ScaledSlices.of(stack, context) for stack in stacks]
-            known = [stack.known for stack in stacks]
-            self._floors[name] = {
-                UNCHANGED: Scores.of([unchanged_errors(stack) for stack in scaled], known),
-                LINEFIT: Scores.of([linefit_errors(stack) for stack in scaled], known),
+        self._edges = edges
+        self._floors = {
+            name: {
+                UNCHANGED: self._scores(stacks, lambda stack: unchanged_errors(ScaledSlices.of(stack, context))),
+                LINEFIT: self._scores(stacks, lambda stack: linefit_errors(ScaledSlices.of(stack, context))),
             }
+            for name, stacks in self._slices.items()
+        }
 
     def measure(self, errors: Callable[[Slices], Tensor]) -> dict[str, dict[str, Scores]]:
         """Validate a nowcaster.
@@ -132,10 +145,12 @@ class Validation:
             Held-out part → what predicts → its scores.
         """
         return {
-            name: {TRAINED: Scores.of([errors(stack) for stack in stacks], [stack.known for stack in stacks])}
-            | self._floors[name]
-            for name, stacks in self._slices.items()
+            name: {TRAINED: self._scores(stacks, errors)} | self._floors[name] for name, stacks in self._slices.items()
         }
+
+    def _scores(self, stacks: Sequence[Slices], errors: Callable[[Slices], Tensor]) -> Scores:
+        of_tasks = [torch.cat([errors(piece) for piece in stack.pieces(self._edges)]) for stack in stacks]
+        return Scores.of(of_tasks, [stack.known for stack in stacks])
 
 
 def _draw(sampler: SliceSampler, generator: np.random.Generator) -> list[Slices]:

@@ -231,6 +231,59 @@ def test_other_settings_for_networks_that_are_there(config, store_path):
     assert [len(t.steps) for t in collect(config).trajectories] == [5, 5, 5, 3, 3, 3]
 
 
+def test_other_precision_for_networks_that_are_there(config):
+    collect(config)
+    config.autocast = True
+    with pytest.raises(ConfigError, match=r"already, of other autocast: False, not True\."):
+        collect(config)
+
+
+def test_other_settings_for_networks_that_have_no_state_yet(config, monkeypatch):
+    def stopping(self):
+        raise KeyboardInterrupt
+
+    config.stack = 2
+    _collect_until_it_stops(config, monkeypatch, StackedTraining, "initial_losses", stopping)
+    assert [cohort.recorded for cohort in TrajectoryStore.open(config.out).cohorts()] == [0, 0]
+    config.every, config.stack = 20, 3
+    assert [len(t.steps) for t in collect(config).trajectories] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_networks_that_are_not_asked_for_stay_half_done(config, monkeypatch):
+    def stopping(training, states, path):
+        raise KeyboardInterrupt
+
+    _collect_until_it_stops(config, monkeypatch, cohort_training, "_save", stopping)
+    config.first_seed = 3
+    assert [len(t.steps) for t in collect(config).trajectories] == [2, 2, 2, 5, 5, 5]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_damaged_checkpoint(config, monkeypatch, store_path):
+    uninterrupted = contents(collect(replace(config, out=f"{store_path}-whole")))
+
+    def stopping(self, row):
+        raise KeyboardInterrupt
+
+    _collect_until_it_stops(config, monkeypatch, StackedTraining, "score", stopping)
+    (checkpoint,) = store_path.rglob(cohort_training.CHECKPOINT)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(StoreError) as caught:
+        collect(config)
+    assert str(caught.value).startswith(f"{checkpoint}: is no checkpoint of a collection (")
+    assert str(caught.value).endswith("); remove it, and its networks are trained from their start")
+    checkpoint.unlink()
+    assert contents(collect(config)) == uninterrupted
+
+
+def test_the_current_folder(config, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config.out = "."
+    assert len(collect(config).trajectories) == 3
+
+
 def test_fewer_steps_than_a_state_takes(config):
     config.every = 41
     with pytest.raises(ConfigError) as caught:

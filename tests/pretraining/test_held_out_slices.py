@@ -65,13 +65,35 @@ def test_scores_weigh_tasks_alike_and_leave_out_what_is_not_known():
     assert math.isnan(scores.by_horizon[2])
 
 
-def test_every_validation_is_on_the_same_slices(tiny_store):
-    def make(seed: int) -> Validation:
+@pytest.fixture
+def make(tiny_store):
+    def of(seed: int, edges: int | None = None) -> Validation:
         sampler = SliceSampler(
             tiny_store.trajectories, encode_tasks(tiny_store.trajectories), context=3, horizon=7, spacing=(5, 40)
         )
-        return Validation({"unseen tasks": sampler}, 3, np.random.default_rng(seed))
+        return Validation({"unseen tasks": sampler}, 3, np.random.default_rng(seed), edges)
 
+    return of
+
+
+def test_few_edges_at_a_time_make_no_difference(make):
+    seen = []
+
+    def unchanged(slices):
+        seen.append(len(slices.known) * slices.graph.num_edges)
+        return unchanged_errors(ScaledSlices.of(slices, 3))
+
+    whole = make(0).measure(unchanged)["unseen tasks"]
+    assert max(seen) > 200
+    seen.clear()
+    parts = make(0, edges=100).measure(unchanged)["unseen tasks"]
+    assert max(seen) <= 100
+    for method, scores in whole.items():
+        assert parts[method].mean == pytest.approx(scores.mean, rel=1e-6)
+        np.testing.assert_allclose(parts[method].by_horizon, scores.by_horizon, rtol=1e-5)
+
+
+def test_every_validation_is_on_the_same_slices(make):
     seen = []
 
     def unchanged(slices):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import shlex
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,9 +16,12 @@ from ninokit.cli import main
 from ninokit.configuration import load_config
 from ninokit.errors import CheckpointError, ConfigError, ZooError
 from ninokit.nowcasters import Nino, Wnn
+from ninokit.pretraining import TrajectoryStore
+from ninokit.pretraining.curves import Point, write_curves
 from ninokit.pretraining.meta_training import MetaTraining
 from ninokit.pretraining.pretrain import pretrain
 from ninokit.pretraining.pretrain_config import PretrainConfig
+from ninokit.pretraining.validation import Scores
 from ninokit.zoo import Entry, read_entry
 
 pytest.importorskip("matplotlib")
@@ -146,6 +150,58 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(config, tmp_path):
     )
 
 
+def test_a_store_that_has_grown_does_not_go_on_from_a_checkpoint(config, tmp_path):
+    pretrain(config)
+    store = TrajectoryStore.create(config.trajectories)
+    (deep,) = (found for found in store.cohorts() if found.description.task == "deep")
+    cohort = store.add(replace(deep.description, seeds=(8,), hyperparameters=({"lr": 0.01},)))
+    cohort.write(0, torch.randn(1, 60, cohort.description.num_parameters), torch.zeros(1, 60))
+    with pytest.raises(ConfigError) as caught:
+        pretrain(config)
+    assert str(caught.value) == (
+        f"{tmp_path}/out/checkpoint.pt: is the checkpoint of a training on other trajectories: 7 of 420 states "
+        "(training), 1 of 60 states (unseen seeds), 3 of 180 states (unseen tasks); now they are 8 of 480 states "
+        "(training), 1 of 60 states (unseen seeds), 3 of 180 states (unseen tasks). Take the store as it was, or "
+        "another out=… to start anew"
+    )
+
+
+def test_a_training_goes_on_elsewhere(config, tmp_path, monkeypatch):
+    pretrain(config)
+    for folder in ("trajectories", "out"):
+        (tmp_path / folder).rename(tmp_path / f"moved-{folder}")
+    monkeypatch.setattr(MetaTraining, "train_step", lambda *arguments: pytest.fail("trained again"))
+    moved = {"trajectories": str(tmp_path / "moved-trajectories"), "out": str(tmp_path / "moved-out")}
+    pretrain(replace(config, **moved, threads=1, memory_gib=0.5))
+
+
+def test_nothing_held_out(config, tmp_path):
+    entry = pretrain(replace(config, validation_tasks=[], validation_share=0.0))
+    assert type(read_entry(entry)) is Nino
+    assert Entry.open(entry).card.known_failures == []
+    rows = (tmp_path / "out" / "curves.csv").read_text().splitlines()
+    assert rows[0] == "step,seconds,learning_rate,train_l1,skipped"
+    assert len(rows) == 3
+
+
+def test_a_network_that_diverged_early_is_left_out(config, caplog):
+    store = TrajectoryStore.create(config.trajectories)
+    (deep,) = (found for found in store.cohorts() if found.description.task == "deep")
+    about = replace(deep.description, seeds=(8, 9), hyperparameters=({"lr": 0.01}, {"lr": 10.0}))
+    states = torch.randn(2, 60, about.num_parameters)
+    states[1, 3:] = torch.nan
+    store.add(about).write(0, states, torch.zeros(2, 60))
+    entry = pretrain(config)
+    assert caplog.messages[0] == "task 'deep': the trajectories of the seeds [9] are too short for a slice; left out"
+    assert Entry.open(entry).card.trained_on[0].trajectories == 9 - 1
+
+
+def test_curves_of_a_nowcaster_whose_forecasts_are_not_finite(tmp_path):
+    scores = {name: Scores(math.inf, (math.inf, math.nan)) for name in ("nowcaster", "no change", "linefit")}
+    write_curves([Point(1, 1.0, 0.1, math.nan, 0, {"unseen seeds": scores})], tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_file_that_is_no_checkpoint(config, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "checkpoint.pt").write_bytes(b"nothing")
@@ -247,9 +303,7 @@ def test_the_command(config, tmp_path, capsys):
     )
     assert main(["pretrain", "--config", str(file), "steps=2"]) == 0
     entry = tmp_path / "out" / "wnn_h4.trained"
-    assert capsys.readouterr().out == (
-        f"Written: the entry {entry}; beside it checkpoint.pt, curves.csv, horizons.csv, curves.png\n"
-    )
+    assert capsys.readouterr().out == f"Written: the entry {entry}; beside it the checkpoint and the curves\n"
     assert Entry.open(entry).card.training.recipe == str(file)
     assert main(["pretrain", "trajectories=/nowhere"]) == 2
     assert "no store of trajectories is there" in capsys.readouterr().err

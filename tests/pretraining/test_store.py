@@ -105,8 +105,24 @@ def test_only_the_chunks_that_are_asked_for_are_read(store_path):
             path.write_bytes(b"damaged")
     trajectory = TrajectoryStore.open(store_path).trajectories[0]
     assert trajectory.states(64, 128).shape == (64, 8)
-    with pytest.raises(RuntimeError, match=r"blosc"):
+    with pytest.raises(StoreError) as caught:
         trajectory.states(63, 128)
+    assert str(caught.value) == (
+        f"{store.folder(ABOUT)}: the states of task 'digits_mlp', seed 3, can't be read (RuntimeError: error during "
+        "blosc decompression: -1). Restore the folder from a copy, or remove it and collect anew"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_lost_chunk_is_not_read_as_zeros(store_path, dtype):
+    store, about = TrajectoryStore.create(store_path), replace(ABOUT, dtype=dtype)
+    fill(store.add(about), random_states(dtype))
+    (store.folder(about) / "states" / "c" / "1" / "0" / "0").unlink()
+    first, second = TrajectoryStore.open(store_path).trajectories
+    assert first.states(0, 150).shape == (150, 8)
+    assert second.states(64, 150).shape == (86, 8)
+    with pytest.raises(StoreError, match=r"seed 4, can't be read \(chunks are missing\)\. Restore the folder"):
+        second.states(63, 65)
 
 
 def test_more_networks_are_appended_and_no_network_twice(store_path):
@@ -218,8 +234,9 @@ def test_no_store(tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"no store of trajectories is there"):
+    with pytest.raises(StoreError) as caught:
         TrajectoryStore.create(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: is no store of trajectories, and not an empty folder. Choose another out"
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -233,6 +250,20 @@ def test_a_store_of_another_version(store_path):
         f"{store_path}: expected a zarr group with the attributes "
         "{'format': 'ninokit trajectories', 'version': 1}; got {'format': 'x', 'version': None}. Choose another"
     )
+
+
+def test_damaged_metadata(store_path):
+    store = TrajectoryStore.create(store_path)
+    store.add(ABOUT)
+    folder = store.folder(ABOUT)
+    (folder / "zarr.json").write_text('{"zarr_')
+    with pytest.raises(StoreError) as caught:
+        TrajectoryStore.open(store_path).cohorts()
+    assert str(caught.value).startswith(f"{folder / 'zarr.json'}: is damaged (Unterminated string")
+    assert str(caught.value).endswith(f"). Restore it from a copy, or remove {folder} and collect anew")
+    (store_path / "zarr.json").write_text("")
+    with pytest.raises(StoreError, match=r"trajectories/zarr\.json: is damaged \(.*\)\. Restore it from a copy$"):
+        TrajectoryStore.open(store_path)
 
 
 WRITER = """

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -17,6 +16,7 @@ from ninokit.benchmarks.device import share_of_cpus, torch_threads
 from ninokit.benchmarks.evaluation.contenders import Contender, load_contenders
 from ninokit.benchmarks.evaluation.runs import RunStore, TrainingPlan, plan_run, runs_folder
 from ninokit.benchmarks.evaluation.settings import EvaluateConfig
+from ninokit.benchmarks.workers import worker_pool
 
 __all__ = ["train_in_processes"]
 
@@ -52,11 +52,9 @@ def train_in_processes(plans: Sequence[TrainingPlan], config: EvaluateConfig) ->
     store = RunStore(runs_folder(config))
     jobs = dict.fromkeys(_Job.of(plan) for plan in plans if store.find(plan) is None)
     waiting = iter(jobs)
-    # Processes that are forked while torch's threads run may hang.
-    context = multiprocessing.get_context("spawn")
     # disable=None: no bar where the output is not a terminal.
     with (
-        ProcessPoolExecutor(config.workers, mp_context=context) as pool,
+        worker_pool(config.workers) as pool,
         tqdm(desc="training", total=len(jobs), unit="run", disable=None) as bar,
     ):
         # No more than there are workers: what the pool has taken, it can't give back.
