@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return int(options.run(options) or 0)
-    except NinokitError as error:
+    except (NinokitError, OSError) as error:  # the second as a file stands in the way, or may not be written
         print(f"ninokit: {error}", file=sys.stderr)
         return _FAILURE
 

@@ -115,7 +115,8 @@ def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str
     Args:
         schema: the command's settings, such as `CompareConfig`: a dataclass of fields made by `setting`.
         path: a YAML file with some of the settings, or None.
-        overrides: ``key=value`` pairs, values in YAML, which win over the file.
+        overrides: ``key=value`` pairs, values in YAML, or as they are where a text is asked for, which win over the
+            file.
 
     Returns:
         The checked settings.
@@ -131,8 +132,8 @@ def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str
     settings: _Settings = {}
     if path is not None:
         settings.update(_from_file(path))
-    settings.update(_from_command_line(overrides))
     known = {known.name: known for known in fields(schema)}  # type: ignore[arg-type]
+    settings.update(_parse_override(override, known) for override in overrides)
     config = OmegaConf.structured(schema)
     for key, (value, origin) in settings.items():
         if key not in known:
@@ -157,18 +158,20 @@ def _from_file(path: Path) -> _Settings:
     return {str(key): (value, f"configuration file {path}") for key, value in content.items()}
 
 
-def _from_command_line(overrides: Sequence[str]) -> _Settings:
-    return dict(_parse_override(override) for override in overrides)
-
-
-def _parse_override(override: str) -> tuple[str, tuple[Any, str]]:
+def _parse_override(override: str, known: Mapping[str, Field[Any]]) -> tuple[str, tuple[Any, str]]:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{_COMMAND_LINE}: expected key=value, such as seeds=[0,1,2]; got {override!r}")
+    is_text = key in known and known[key].type in {"str", "Optional[str]"}
     try:
-        return key, (yaml.safe_load(text), _COMMAND_LINE)
-    except yaml.YAMLError as error:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the second as for a date that is none
+        if is_text:
+            return key, (text, _COMMAND_LINE)
         raise ConfigError(f"{_COMMAND_LINE}: the value in {override!r} is not valid YAML; quote or close it") from error
+    # A folder may be called 2025-06-01, which is a date in YAML.
+    as_written = is_text and value is not None and not isinstance(value, str)
+    return key, (text if as_written else value, _COMMAND_LINE)
 
 
 def _merged(config: Any, known: Field[Any], value: Any, origin: str) -> Any:

@@ -166,6 +166,14 @@ def test_compare_with_a_file_and_settings(capsys, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["curves.png", "results.json", "summary.md"]
 
 
+def test_a_file_in_the_way(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    (tmp_path / "out").write_text("mine")
+    assert main(["compare", "task=digits_mlp", f"out={tmp_path / 'out'}"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"ninokit: [Errno 17] File exists: '{tmp_path / 'out'}'"
+
+
 def test_compare_refuses_before_it_makes_a_folder(capsys, tmp_path):
     assert main(["compare", f"out={tmp_path / 'out'}", "perido=3"]) == 2
     assert capsys.readouterr().err.startswith(

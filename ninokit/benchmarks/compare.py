@@ -18,7 +18,7 @@ from ninokit.benchmarks.report import (
     write_text,
 )
 from ninokit.benchmarks.task import Task
-from ninokit.benchmarks.training import AttachNowcasting, nowcast_with, train
+from ninokit.benchmarks.training import check_attachable, nowcast_with, train
 from ninokit.configuration import CompareConfig
 from ninokit.errors import ConfigError
 from ninokit.nowcasters import load
@@ -47,6 +47,7 @@ def compare(config: CompareConfig) -> Results:
         ConfigError: there is no such task, or no such device, or the target is none for the task's score.
         DatasetError: the task's data is not there.
         DependencyError: an optional package is missing.
+        ArchitectureError: the nowcaster needs a neural graph, and no architecture encodes the task's network.
 
     Example:
         >>> from ninokit.configuration import CompareConfig
@@ -57,19 +58,17 @@ def compare(config: CompareConfig) -> Results:
     check_device(config.device)
     task = configured_task(config)
     nowcaster = load(config.nowcaster, sha256=config.nowcaster_sha256)
+
+    nowcasting = nowcast_with(nowcaster, task, recalibrate_batchnorm=config.recalibrate_batchnorm)
+    check_attachable(task, nowcasting)
     data = task.load_data(Path(config.data_root) if config.data_root is not None else None).to(config.device)
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
-
-    methods: tuple[AttachNowcasting | None, ...] = (
-        None,
-        nowcast_with(nowcaster, task, recalibrate_batchnorm=config.recalibrate_batchnorm),
-    )
     with torch_threads(config.threads):
         settings = asdict(config) | {name: getattr(task, name) for name in _OVERRIDES} | _scoring(task)
         results = Results(settings, describe_environment(config.device), ())
         for seed in config.seeds:
-            for method in methods:
+            for method in (None, nowcasting):
                 record = train(
                     task,
                     data,

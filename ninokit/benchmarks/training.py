@@ -162,6 +162,21 @@ def train(
         return run.finish(attach)
 
 
+def check_attachable(task: Task, attach: AttachNowcasting) -> None:
+    """Attach to a network of a task and detach, so that what can't be is said before any training.
+
+    Args:
+        task: of the training.
+        attach: the method of a run.
+
+    Raises:
+        NinokitError: see `ninokit.attach`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = task.build_model()
+        attach(task.build_optimizer(model), model).detach()
+
+
 class _Run:
     """A training run on its way."""
 

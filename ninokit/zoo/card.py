@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,11 +32,16 @@ __all__ = [
     "add_measurements",
     "format_card",
     "parse_card",
+    "parse_card_text",
     "read_card",
+    "to_milliseconds",
     "write_card",
 ]
 
 CARD_FILE = "card.yaml"
+
+_brief = reprlib.Repr()
+_brief.maxstring = 200
 
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -327,13 +333,40 @@ def read_card(path: Path) -> Card:
         ZooError: if it can't be read, or naming each field at fault, what was expected and what came.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise ZooError(f"{path}: can't be read ({error.strerror}); an entry of the zoo has a {CARD_FILE}") from error
+    return parse_card_text(text, str(path))
+
+
+def parse_card_text(text: str | bytes, origin: str) -> Card:
+    """Check the text of a card.
+
+    Args:
+        text: YAML, in UTF-8.
+        origin: what to call it in errors.
+
+    Returns:
+        The card.
+
+    Raises:
+        ZooError: if it is no YAML, or see `parse_card`.
+    """
+    try:
+        content = yaml.load(text, _Loader)
     # YAML's own constructors raise anything, as for a date that is none; RecursionError is for brackets without end.
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise ZooError(f"{path}: is not YAML: {error}") from error
-    return parse_card(content, str(path))
+        raise ZooError(f"{origin}: is not YAML: {error}") from error
+    return parse_card(content, origin)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, of which a few lines can stand for more than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "a card has no aliases", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 def parse_card(content: object, origin: str) -> Card:
@@ -384,7 +417,7 @@ def format_card(card: Card) -> str:
     """
     content = card.model_dump(mode="json", exclude_defaults=True)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-    if yaml.safe_load(text) != content:  # PyYAML folds the line breaks that are none in ASCII
+    if yaml.load(text, _Loader) != content:  # PyYAML folds the line breaks that are none in ASCII
         raise ZooError(f"card of {card.name}: a text does not survive YAML; leave out its control characters")
     return text
 
@@ -409,6 +442,18 @@ def add_measurements(path: Path, measured: Sequence[Measurement]) -> Card:
     return card
 
 
+def to_milliseconds(seconds: float) -> float:
+    """A time as `Run` has it.
+
+    Args:
+        seconds: above 0.
+
+    Returns:
+        Rounded to milliseconds, unless nothing would be left.
+    """
+    return round(seconds, 3) or seconds
+
+
 def _letters(name: str) -> str:
     """What is left of a name in any spelling."""
     return "".join(filter(str.isalnum, name)).casefold()
@@ -425,13 +470,13 @@ def _fault(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: there is no such field"
     expected = error["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
-    return f"{where}: {expected}, got {error['input']!r}"
+    return f"{where}: {expected}, got {_brief.repr(error['input'])}"
 
 
 def _seed_runs(row: Row) -> SeedRuns:
     steps, seconds = (row.baseline_steps, row.nowcasting_steps), (row.baseline_seconds, row.nowcasting_seconds)
     runs = [
-        Run(steps=int(a.value), seconds=round(b.value, 3), reached=a.reached)
+        Run(steps=int(a.value), seconds=to_milliseconds(b.value), reached=a.reached)
         for a, b in zip(steps, seconds, strict=True)
         if a is not None and b is not None
     ]

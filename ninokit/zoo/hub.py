@@ -10,19 +10,35 @@ from types import ModuleType
 
 from ninokit._optional import require
 from ninokit.errors import ZooError
-from ninokit.zoo.card import CARD_FILE, format_card
+from ninokit.zoo.card import CARD_FILE, Card, format_card, read_card
 from ninokit.zoo.entry import Entry
 from ninokit.zoo.settings import offline_by
 
-__all__ = ["PREFIX", "fetch_entry", "push_entry"]
+__all__ = ["PREFIX", "fetch_card", "fetch_entry", "push_entry"]
 
 PREFIX = "hf-hub:"
 
 _REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\S+))?")
 
 
+def fetch_card(repository: str) -> Card:
+    """Fetch the card of the entry that a repository is.
+
+    Args:
+        repository: see `fetch_entry`.
+
+    Returns:
+        The card.
+
+    Raises:
+        ZooError: see `fetch_entry`.
+        DependencyError: if huggingface_hub is not installed.
+    """
+    return read_card(_fetched(repository, CARD_FILE) / CARD_FILE)
+
+
 def fetch_entry(repository: str) -> Entry:
-    """Fetch the entry that a repository is.
+    """Fetch the entry that a repository is: its card, then the one file of weights that this names.
 
     Args:
         repository: ``owner/name``, or ``owner/name@revision`` for a branch, a tag or a commit; a commit never changes.
@@ -34,13 +50,19 @@ def fetch_entry(repository: str) -> Entry:
         ZooError: if there is no such repository or revision, it holds no entry, or the hub can't be reached.
         DependencyError: if huggingface_hub is not installed.
     """
+    weights = fetch_card(repository).weights
+    return Entry.open(_fetched(repository, CARD_FILE, *([] if weights is None else [weights.file])))
+
+
+def _fetched(repository: str, *files: str) -> Path:
+    """The folder of some files of a repository, in the cache of huggingface_hub."""
     name, revision = _parse(repository)
     library = _library(f"{PREFIX}{repository}")
     with _explained(f"{PREFIX}{repository}"):
         folder = library.snapshot_download(
-            name, revision=revision, allow_patterns=[CARD_FILE, "*.safetensors"], local_files_only=bool(offline_by())
+            name, revision=revision, allow_patterns=list(files), local_files_only=bool(offline_by())
         )
-    return Entry.open(Path(folder))
+    return Path(folder)
 
 
 def push_entry(entry: Entry, repository: str) -> str:

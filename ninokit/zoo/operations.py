@@ -36,6 +36,8 @@ def info(source: str) -> Card:
         >>> info("nino_h128").max_horizon
         40
     """
+    if source.startswith(hub.PREFIX):
+        return hub.fetch_card(source.removeprefix(hub.PREFIX))
     return resolve(source).card
 
 

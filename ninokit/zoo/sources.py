@@ -7,12 +7,10 @@ import logging
 import os
 from pathlib import Path
 
-import yaml
-
 from ninokit.errors import ZooError
 from ninokit.zoo import hub
 from ninokit.zoo.cache import writing_to_cache
-from ninokit.zoo.card import CARD_FILE, Card, parse_card, write_card
+from ninokit.zoo.card import CARD_FILE, Card, parse_card_text, write_card
 from ninokit.zoo.entry import Entry
 from ninokit.zoo.http import get_text
 from ninokit.zoo.names import find
@@ -95,7 +93,7 @@ def _refresh_card(address: str, folder: Path, kept: bool) -> None:
             raise
         _log.warning("%s; the card from before is used", error)
         return
-    card = _with_address(_parsed(text, origin), address)
+    card = _with_address(parse_card_text(text, origin), address)
     with writing_to_cache(origin):
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{CARD_FILE}.{os.getpid()}"
@@ -104,13 +102,6 @@ def _refresh_card(address: str, folder: Path, kept: bool) -> None:
             unfinished.replace(folder / CARD_FILE)
         finally:
             unfinished.unlink(missing_ok=True)
-
-
-def _parsed(text: str, origin: str) -> Card:
-    try:
-        return parse_card(yaml.safe_load(text), origin)
-    except yaml.YAMLError as error:
-        raise ZooError(f"{origin}: is not YAML: {error}") from error
 
 
 def _with_address(card: Card, address: str) -> Card:

@@ -48,8 +48,8 @@ def test_the_tasks_example_inputs_reach_the_encoder(tiny, config, monkeypatch):
     inputs = torch.zeros(2, 2)
     monkeypatch.setattr(compare_module, "configured_task", lambda _: replace(tiny, example_inputs=lambda: inputs))
     compare(config)
-    assert len(found) == 1
-    assert found[0] is inputs
+    before, run = found
+    assert before is run is inputs
 
 
 def test_end_to_end(config):
@@ -101,7 +101,7 @@ def test_batchnorms_are_recalibrated_where_asked(config, monkeypatch):
     compare(config)
     config.recalibrate_batchnorm = 7
     assert compare(config).config["recalibrate_batchnorm"] == 7
-    assert seen == [0, 7]
+    assert seen == [0, 0, 7, 7]  # each once before all runs
 
 
 def test_a_target_beyond_the_score_is_refused(config):
@@ -109,6 +109,14 @@ def test_a_target_beyond_the_score_is_refused(config):
     with pytest.raises(ConfigError) as caught:
         compare(config)
     assert str(caught.value) == "task 'tiny': target must be a test accuracy above 0 and at most 1; got 89.5"
+
+
+def test_what_can_not_be_attached_is_said_before_the_training(config, monkeypatch):
+    config.period = 3
+    monkeypatch.setattr(compare_module, "train", lambda *arguments, **settings: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=r"^period: expected at least 5 steps"):
+        compare(config)
+    assert not Path(config.out).exists()
 
 
 def test_nothing_finished_is_lost_when_a_run_fails(config, monkeypatch):

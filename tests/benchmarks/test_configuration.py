@@ -52,6 +52,12 @@ def test_an_empty_file_changes_nothing(tmp_path):
         ("out=a=b", "out", "a=b"),
         ("data_root=/data with space", "data_root", "/data with space"),
         ("period=null", "period", None),
+        ("data_root=null", "data_root", None),
+        ("out='a b'", "out", "a b"),
+        *(
+            ("out=" + folder, "out", folder)
+            for folder in ("2025-06-01", "2025-13-01", "0123", "1.10", "12:30:00", "on")
+        ),
         ("nowcaster_sha256=" + "aB" * 32, "nowcaster_sha256", "aB" * 32),
     ],
 )
@@ -91,7 +97,6 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
         ("task=", "task must be the name of a task, see `ninokit tasks`; got None"),
         ("out=", "out must be a folder; got None"),
         ("out=''", "out must be a folder; got ''"),
-        ("out=true", "out must be a folder; got True"),
         ("device=tpu", "device must be cpu, cuda or cuda:N; got 'tpu'"),
         ("nowcaster_sha256=abc", "nowcaster_sha256 must be 64 hexadecimal digits; got 'abc'"),
         ("out=${absent}", "out must be a folder; got '${absent}'"),

@@ -248,6 +248,18 @@ def test_idx_images_from_unpacked_files(idx_files):
     _check_images(idx_files.load(), idx_files.arrays)
 
 
+@pytest.mark.parametrize("size", [0, 10, 100])
+def test_an_unpacked_idx_file_that_is_cut_off(idx_files, size):
+    for path in idx_files.raw.iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    damaged = idx_files.raw / "train-images-idx3-ubyte"
+    damaged.write_bytes(damaged.read_bytes()[:size])
+    with pytest.raises(DatasetError) as caught:
+        idx_files.load()
+    assert str(caught.value).startswith(f"task {idx_files.task!r}: a file in {idx_files.raw} is damaged (")
+    assert str(caught.value).endswith("). Fetch it again")
+
+
 def test_a_missing_idx_file_is_named(idx_files):
     missing = idx_files.raw / "t10k-labels-idx1-ubyte.gz"
     missing.unlink()
@@ -299,6 +311,25 @@ def _check_cifar(data, arrays):
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
     assert data.train_labels.tolist() == arrays["train_y"][:11].tolist()
     assert data.test_labels.tolist() == arrays["test_y"].tolist()
+
+
+def test_cifar_arrays_that_are_cut_off(tmp_path, cifar_arrays):
+    path = tmp_path / "cifar10.npz"
+    np.savez(path, **cifar_arrays)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DatasetError) as caught:
+        load_cifar10(tmp_path)
+    assert str(caught.value) == f"task 'c10_16': {path} can't be read (File is not a zip file). Put a whole one there"
+
+
+@pytest.mark.parametrize("labels", [11, 13])
+def test_cifar_with_other_than_a_label_an_image(tmp_path, cifar_arrays, labels):
+    np.savez(tmp_path / "cifar10.npz", **cifar_arrays | {"train_y": np.zeros(labels, dtype=int)})
+    with pytest.raises(DatasetError) as caught:
+        load_cifar10(tmp_path)
+    assert str(caught.value) == (
+        f"task 'c10_16': expected a label for each of 12 images; got labels of shape ({labels},). Fetch the data again"
+    )
 
 
 def test_cifar_from_one_array_file(tmp_path, cifar_arrays):

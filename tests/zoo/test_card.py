@@ -131,6 +131,12 @@ def test_what_is_wrong_is_named(fields, message):
     assert str(caught.value) == f"here: {message}"
 
 
+def test_what_is_long_is_not_shown_whole():
+    with pytest.raises(ZooError) as caught:
+        parse_card(content(period=list(range(10**6))), "here")
+    assert str(caught.value) == "here: period: expected a valid integer, got [0, 1, 2, 3, 4, 5, ...]"
+
+
 def test_files_that_are_no_cards(tmp_path):
     with pytest.raises(ZooError) as caught:
         read_card(tmp_path / "card.yaml")
@@ -154,6 +160,7 @@ def test_files_that_are_no_cards(tmp_path):
         ("created: !!bool x\n", "'x'"),
         ("created: !!timestamp x\n", "'NoneType' object has no attribute 'groupdict'"),
         ("[" * 5000, "maximum recursion depth exceeded"),
+        ("a: &a [1]\nb: *a\n", "a card has no aliases"),
     ],
 )
 def test_files_that_yaml_gives_up_on(tmp_path, content, reason):

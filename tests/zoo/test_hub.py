@@ -57,6 +57,16 @@ def test_an_entry_is_fetched_and_serves_offline(stub, run, written, monkeypatch)
     assert len(stub.requests) == count
 
 
+def test_what_is_no_weights_of_the_card_is_not_fetched(stub, run, written):
+    upload(stub, written)
+    stub.repositories["someone/nowcaster"]["main"]["model-00001-of-00002.safetensors"] = b"x" * 1000
+    assert run("info", "hf-hub:someone/nowcaster")[1].startswith("# wnn_h8.test\n")
+    assert not any(".safetensors" in request for request in stub.requests)
+    assert run("verify", "hf-hub:someone/nowcaster")[0] == 0
+    fetched = {request.rpartition("/")[2] for request in stub.requests if request.startswith("GET /someone/")}
+    assert fetched == {"card.yaml", "weights.safetensors"}
+
+
 def test_a_revision(stub, run, written):
     upload(stub, written, revision="v2")
     assert run("info", "hf-hub:someone/nowcaster@v2")[1].startswith("# wnn_h8.test\n")

@@ -65,7 +65,12 @@ def test_a_card_that_has_become_malformed_is_an_error(server, address):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"name: [", "is not YAML: "), (b"<html></html>", "expected the fields of a card, got str")],
+    [
+        (b"name: [", "is not YAML: "),
+        (b"created: 2026-13-45", "is not YAML: "),
+        (b"[" * 5000, "is not YAML: "),
+        (b"<html></html>", "expected the fields of a card, got str"),
+    ],
 )
 def test_what_is_no_card(server, content, message):
     server.offer("/card.yaml", content)

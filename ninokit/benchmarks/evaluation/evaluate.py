@@ -29,9 +29,10 @@ from ninokit.benchmarks.plot import plot_runs
 from ninokit.benchmarks.report import write_text
 from ninokit.benchmarks.summary import costs_to_target
 from ninokit.benchmarks.task import Task
+from ninokit.benchmarks.training import check_attachable, nowcast_with
 from ninokit.errors import ConfigError
 from ninokit.zoo import Run
-from ninokit.zoo.card import add_measurements
+from ninokit.zoo.card import add_measurements, to_milliseconds
 
 __all__ = ["evaluate"]
 
@@ -56,6 +57,7 @@ def evaluate(nowcaster: str, config: EvaluateConfig) -> Evaluation:
         ConfigError: a setting does not fit, or a run of other settings is there.
         CheckpointError: a nowcaster can't be loaded.
         DatasetError: a task's data is not there.
+        ArchitectureError: a nowcaster needs a neural graph, and no architecture encodes a task's network.
         DependencyError: an optional package is missing.
 
     Example:
@@ -68,15 +70,38 @@ def evaluate(nowcaster: str, config: EvaluateConfig) -> Evaluation:
     _check_seeds(config)
     tasks = [find_task(name) for name in config.tasks]
     contenders = load_contenders([nowcaster, *config.against])
+    for task in tasks:
+        _check_before_training(task, contenders, config)
     if config.workers > 1:
         _train_side_by_side(tasks, contenders, config)
     with torch_threads(config.threads):
         evaluation = _evaluate(tasks, contenders, config)
     card_path = contenders[0].card_path
     if config.write_card and card_path is not None:
-        add_measurements(card_path, evaluation.measurements())
-        _log.info("%s has what was measured", card_path)
+        _write_card(card_path, evaluation, config)
     return evaluation
+
+
+def _check_before_training(task: Task, contenders: Sequence[Contender], config: EvaluateConfig) -> None:
+    """Say what can't be before hours of training: no data, or a network that a nowcaster can't be attached to."""
+    work = _TaskEvaluation(task, contenders, config, lambda runs: None)
+    missing = [plan for plan in work.plans() if work.store.find(plan) is None]
+    if missing:
+        load_data(task, config.data_root, "cpu")
+    for nowcaster in {plan.contender.name: plan.contender.nowcaster for plan in missing if plan.contender}.values():
+        check_attachable(task, nowcast_with(nowcaster, task))
+
+
+def _write_card(path: Path, evaluation: Evaluation, config: EvaluateConfig) -> None:
+    if config.max_steps is not None:
+        _log.warning("%s: left as it is, as runs of max_steps=%d say little; leave it out", path, config.max_steps)
+        return
+    try:
+        add_measurements(path, evaluation.measurements())
+    except OSError as error:
+        _log.warning("%s: can't be written (%s); what was measured is in %s alone", path, error.strerror, config.out)
+    else:
+        _log.info("%s has what was measured", path)
 
 
 def _check_seeds(config: EvaluateConfig) -> None:
@@ -210,4 +235,4 @@ class _TaskEvaluation:
 
     def _costs(self, run: FinishedRun) -> Run:
         steps, seconds = costs_to_target(run.record, self.task.target, self.task.metric.better)
-        return Run(steps=int(steps.value), seconds=round(seconds.value, 3), reached=steps.reached)
+        return Run(steps=int(steps.value), seconds=to_milliseconds(seconds.value), reached=steps.reached)

@@ -48,7 +48,7 @@ class TrainingPlan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that its result depends on, but for the machine and ninokit's own code."""
+        """All that its result depends on, but for the machine, the data, and the code of ninokit and of the task."""
         task = self.task
         names = ("name", "lr", "weight_decay", "batch_size", "total_steps", "eval_every", "target")
         settings = {name: getattr(task, name) for name in names} | {"metric": task.metric.name}

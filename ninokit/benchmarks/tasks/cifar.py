@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def load_cifar10(root: Path | None) -> ClassificationData:
     """
     folder = data_folder(root, _NAME)
     train, test = _from_pickles(folder) or _from_arrays(folder)
-    return normalised(_tensors(train), _tensors(test), mean=_MEAN, std=_STD)
+    return normalised(_tensors(train), _tensors(test), mean=_MEAN, std=_STD, task=_NAME)
 
 
 def _from_pickles(folder: Path) -> tuple[_Split, _Split] | None:
@@ -65,11 +67,15 @@ def _from_arrays(folder: Path) -> tuple[_Split, _Split]:
             f"task {_NAME!r}: no CIFAR-10 in {folder}: {_PICKLES} {found}, and there is no {_ARRAYS}. "
             "Unpack the published Python version there, or set data_root to the folder of one of the two"
         )
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = [key for key in ("train_x", "train_y", "test_x", "test_y") if key not in arrays]
-        if missing:
-            raise DatasetError(f"task {_NAME!r}: {path} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
-        train, test = (arrays["train_x"], arrays["train_y"]), (arrays["test_x"], arrays["test_y"])
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = dict(content)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(f"task {_NAME!r}: {path} can't be read ({error}). Put a whole one there") from error
+    missing = [key for key in ("train_x", "train_y", "test_x", "test_y") if key not in arrays]
+    if missing:
+        raise DatasetError(f"task {_NAME!r}: {path} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
+    train, test = (arrays["train_x"], arrays["train_y"]), (arrays["test_x"], arrays["test_y"])
     for key, (images, _) in (("train_x", train), ("test_x", test)):
         _check_images(path, key, images)
     return train, test

@@ -37,14 +37,14 @@ def load_idx(root: Path | None, *, task: str, name: str) -> ClassificationData:
     dataset = getattr(require("torchvision.datasets", f"task {task!r}"), name)
     raw = folder / name / "raw"
     if all((raw / file).with_suffix("").is_file() for file, _ in dataset.resources):
-        return _read(dataset, folder)
+        return _read(dataset, folder, task)
     for file, md5 in dataset.resources:
         _check_packed(raw / file, md5, task, name)
     with tempfile.TemporaryDirectory(prefix=f"ninokit-{name}-") as staging:
         _copy(dataset, raw, Path(staging) / name / "raw")
         # Finds the packed files complete (checked before), so it unpacks them and downloads nothing.
         dataset(staging, download=True)
-        return _read(dataset, Path(staging))
+        return _read(dataset, Path(staging), task)
 
 
 def _check_packed(path: Path, md5: str, task: str, name: str) -> None:
@@ -66,9 +66,15 @@ def _copy(dataset: Any, raw: Path, staging: Path) -> None:
         shutil.copyfile(raw / file, staging / file)
 
 
-def _read(dataset: Any, root: Path) -> ClassificationData:
-    train, test = dataset(root, train=True), dataset(root, train=False)
-    return normalised(_split(train), _split(test), mean=_MEAN, std=_STD)
+def _read(dataset: Any, root: Path, task: str) -> ClassificationData:
+    try:
+        train, test = dataset(root, train=True), dataset(root, train=False)
+    except (RuntimeError, ValueError, LookupError, AssertionError) as error:  # what the reader has for a damaged file
+        raise DatasetError(
+            f"task {task!r}: a file in {root / dataset.__name__ / 'raw'} is damaged ({type(error).__name__}: {error}). "
+            "Fetch it again"
+        ) from error
+    return normalised(_split(train), _split(test), mean=_MEAN, std=_STD, task=task)
 
 
 def _split(dataset: Any) -> tuple[Tensor, Tensor]:

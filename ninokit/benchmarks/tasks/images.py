@@ -45,7 +45,12 @@ def without_validation(examples: int) -> int:
 
 
 def normalised(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, mean: Sequence[float], std: Sequence[float]
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    task: str,
 ) -> ClassificationData:
     """The data of a vision task from raw images.
 
@@ -55,10 +60,20 @@ def normalised(
         test: the same of M test images, all of which are kept.
         mean: a number a channel, in units of the full pixel range.
         std: the same.
+        task: its name, for the error message.
 
     Returns:
         Normalised float32 images with int64 labels.
+
+    Raises:
+        DatasetError: there are not as many labels as images.
     """
+    for images, labels in (train, test):
+        if labels.shape != images.shape[:1]:
+            raise DatasetError(
+                f"task {task!r}: expected a label for each of {len(images)} images; got labels of shape "
+                f"{tuple(labels.shape)}. Fetch the data again"
+            )
     kept = without_validation(len(train[0]))
     return ClassificationData(
         train_inputs=_normalise(train[0][:kept], mean, std),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_every_method_trains_every_task_over_the_same_seeds(config, trained, loa
         *("tiny/AdamW-lr0.01-seed3", "tiny/AdamW-lr0.01-seed4"),
         *("tiny/AdamW-lr0.01-seed7", "tiny/AdamW-lr0.1-seed7"),
     ]
-    assert loads == ["tiny", "tinier"]
+    assert loads == ["tiny", "tinier"] * 2  # each once before all runs
 
 
 def test_what_is_written(config):
@@ -91,7 +92,19 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(config, traine
     assert trained == ["tiny/AdamW-lr0.01-seed3", "tiny/linefit-lr0.01-seed3"]
     assert evaluate("linefit", config) == first
     assert len(trained) == 2
-    assert loads == ["tiny"]
+    assert loads == ["tiny"] * 2
+
+
+def test_what_can_not_be_is_said_before_the_training(config, tiny, trained, monkeypatch):
+    config.tasks = ["tiny", "fm16"]
+    with pytest.raises(DatasetError, match=r"^task 'fm16' reads its data from a folder and none was given"):
+        evaluate("linefit", config)
+    tasks = {"tiny": tiny, "fast": replace(tiny, name="fast", period=3)}
+    monkeypatch.setattr("ninokit.benchmarks.evaluation.evaluate.find_task", tasks.get)
+    config.tasks = ["tiny", "fast"]
+    with pytest.raises(ConfigError, match=r"^period: expected at least 5 steps"):
+        evaluate("linefit", config)
+    assert trained == []
 
 
 def test_a_nowcaster_more_shares_the_baselines(config, trained, entry):
@@ -249,6 +262,28 @@ def test_measured_again_the_row_is_replaced(config, entry):
     config.seeds = [5]
     evaluate(f"local-dir:{entry}", config)
     assert [[seed.seed for seed in row.seeds] for row in read_card(entry / "card.yaml").measurements] == [[5]]
+
+
+def test_a_card_gets_no_runs_that_were_cut_short(config, entry, caplog):
+    before = (entry / "card.yaml").read_bytes()
+    config.max_steps = 20
+    evaluate(f"local-dir:{entry}", config)
+    assert (entry / "card.yaml").read_bytes() == before
+    assert caplog.messages == [
+        f"{entry / 'card.yaml'}: left as it is, as runs of max_steps=20 say little; leave it out"
+    ]
+
+
+def test_a_card_that_can_not_be_written(config, entry, caplog, monkeypatch):
+    def refuse(path, measured):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("ninokit.benchmarks.evaluation.evaluate.add_measurements", refuse)
+    evaluation = evaluate(f"local-dir:{entry}", config)
+    assert caplog.messages == [
+        f"{entry / 'card.yaml'}: can't be written (Permission denied); what was measured is in {config.out} alone"
+    ]
+    assert read_evaluation(Path(config.out) / "evaluation.json") == evaluation
 
 
 def test_the_card_is_left_alone_where_asked_and_those_compared_with_always(config, entry):
