@@ -17,6 +17,7 @@ import ninokit_mlp
 import ninokit_timm
 import ninokit_transformers
 from ninokit.benchmarks.report import format_summary, read_results
+from ninokit.testing.plugins.architectures import architecture_checks
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,6 +59,7 @@ def test_the_examples_of_timm(code_blocks):
     assert type(scope["optimizer"]).__name__ == "Lookahead"
 
 
+@pytest.mark.usefixtures("dgl_installed")
 def test_the_plugin_guides_architecture(code_blocks, monkeypatch):
     scope: dict[str, object] = {}
     exec(code_blocks("docs/plugins.md")[1], scope)
@@ -74,6 +76,9 @@ def test_the_plugin_guides_architecture(code_blocks, monkeypatch):
     scope["test_graph_is_right"]()
     assert graph.num_edges == 16 * 32 + 32 + 32 * 10 + 10
     assert [group.name for group in graph.neurons if group.size > 1] == ["plain", "shifted", "hidden", "outputs"]
+    seen = [check.run() for check in architecture_checks(registry.architectures()["shifted"])]
+    assert seen[:1] == ["Shifted"]
+    assert len(seen) >= 3
 
 
 def test_the_plugin_guides_slice_of_interleaved_heads(code_blocks):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def render_card(card: Card, heading: str = "#") -> str:
     facts = [
         ("family", f"`{card.family}({arguments})`"),
         ("looks at", f"{card.context} past states, positions: {positions}"),
-        ("predicts", f"up to {card.max_horizon} states ahead, every {card.period} steps"),
+        ("predicts", f"up to {card.max_horizon} states ahead; made for periods of some {card.period} steps"),
         ("trained on", "; ".join(map(_task, card.trained_on))),
         ("trained by", _training(card.training)),
         ("licence", card.licence),
@@ -100,7 +101,7 @@ def _measurement(measurement: Measurement) -> str:
     title = (
         f"`{measurement.task}` ({known} the training distribution), to a {measurement.metric} of "
         f"{measurement.target:g}; {measurement.baseline}; a nowcast every {measurement.period} steps; "
-        f"{measurement.hardware}; commit {measurement.commit or _UNKNOWN}:"
+        f"{measurement.hardware}; commit {_short(measurement.commit or _UNKNOWN)}:"
     )
     parts = [title, format_table(measurement.rows)]
     if others := measurement.seeds[0].others:
@@ -109,6 +110,11 @@ def _measurement(measurement: Measurement) -> str:
             _table(("against the same baseline", "steps saved"), [("nowcasting", saved_steps(measurement)), *saved])
         )
     return "\n\n".join([*parts, measurement.note] if measurement.note else parts)
+
+
+def _short(commits: str) -> str:
+    """Commits by their first digits, as git shows them."""
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}\b", r"\1", commits)
 
 
 def _task(task: TrainingTask) -> str:
@@ -125,7 +131,7 @@ def _training(training: TrainingRun) -> str:
         training.command and f"`{training.command}`",
         training.recipe and f"recipe `{training.recipe}`",
         training.code,
-        training.commit and f"commit {training.commit}",
+        training.commit and f"commit {_short(training.commit)}",
         training.hardware,
         training.seconds and f"{training.seconds:.0f} s",
     ]

@@ -31,7 +31,7 @@ def test_the_command_that_writes_it(tmp_path):
 def test_a_card():
     card = make_card(
         training=TrainingRun(
-            command="ninokit pretrain", recipe="zoo/r.yaml", commit="abc", hardware="CPU", seconds=61.7
+            command="ninokit pretrain", recipe="zoo/r.yaml", commit="abcdef0" + "1" * 33 + "-dirty", hardware="CPU", seconds=61.7
         ),
         trained_on=[TrainingTask(task="digits_mlp", trajectories=8, steps=2000), TrainingTask(task="fm16")],
         weights=WeightsFile(file="w.safetensors", sha256="a" * 64, size=12, urls=["https://example.org/w"]),
@@ -44,9 +44,9 @@ def test_a_card():
         "|  |  |\n| --- | --- |\n"
         "| family | `wnn(hidden=8, context=3, max_horizon=7)` |\n"
         "| looks at | 3 past states, positions: none |\n"
-        "| predicts | up to 7 states ahead, every 100 steps |\n"
+        "| predicts | up to 7 states ahead; made for periods of some 100 steps |\n"
         "| trained on | digits_mlp (8 trajectories, 2000 steps each); fm16 |\n"
-        "| trained by | `ninokit pretrain`, recipe `zoo/r.yaml`, commit abc, CPU, 62 s |\n"
+        "| trained by | `ninokit pretrain`, recipe `zoo/r.yaml`, commit abcdef0-dirty, CPU, 62 s |\n"
         "| licence | MIT |\n"
         f"| weights | `w.safetensors`, 12 bytes, sha256 `{'a' * 64}`, from https://example.org/w |\n"
         "| reference | a paper |\n"
