@@ -31,7 +31,11 @@ def test_the_command_that_writes_it(tmp_path):
 def test_a_card():
     card = make_card(
         training=TrainingRun(
-            command="ninokit pretrain", recipe="zoo/r.yaml", commit="abcdef0" + "1" * 33 + "-dirty", hardware="CPU", seconds=61.7
+            command="ninokit pretrain",
+            recipe="zoo/r.yaml",
+            commit="abcdef0" + "1" * 33 + "-dirty",
+            hardware="CPU",
+            seconds=61.7,
         ),
         trained_on=[TrainingTask(task="digits_mlp", trajectories=8, steps=2000), TrainingTask(task="fm16")],
         weights=WeightsFile(file="w.safetensors", sha256="a" * 64, size=12, urls=["https://example.org/w"]),
