@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["call", "tensors_in"]
+__all__ = ["call", "plain_mappings", "tensors_in"]
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -16,6 +16,15 @@ def call(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def plain_mappings(inputs: Any) -> Any:
+    """Inputs with dictionaries in the place of all mappings, such as a tokenizer's batches, into which pytrees go."""
+    if isinstance(inputs, Mapping):
+        return {key: plain_mappings(value) for key, value in inputs.items()}
+    if type(inputs) in (tuple, list):
+        return type(inputs)(map(plain_mappings, inputs))
+    return inputs
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -71,7 +71,7 @@ def encode(
 
     Raises:
         ArchitectureError: if no family encodes the model; the message has each one's reason.
-        GraphError: if a family's graph is wrong, which is a defect of its plugin.
+        GraphError: if the graph of the family that is named is wrong, which is a defect of its plugin.
 
     Example:
         >>> import torch, ninokit
@@ -91,12 +91,12 @@ def encode(
             if architecture is None and not family.matches(model):
                 reasons[name] = "does not match"
                 continue
-            graph = family.encode(model, example_inputs)
+            graph = _checked(family.encode(model, example_inputs))
         except UnsupportedModelError as error:
             reasons[name] = str(error)
-        except GraphError:
-            raise
         except Exception as error:
+            if architecture is not None and isinstance(error, GraphError):
+                raise
             reasons[name] = f"broken ({type(error).__name__}: {error})"
             _log.warning("the architecture %s failed on %s: %s", name, type(model).__name__, reasons[name])
         else:
@@ -107,6 +107,12 @@ def encode(
         f"no architecture encodes {type(model).__name__}:{details}\n"
         f"Build its graph with ninokit.graph.GraphBuilder and pass it to attach(graph=…), or register an architecture."
     )
+
+
+def _checked(graph: object) -> NeuralGraph:
+    if not isinstance(graph, NeuralGraph):
+        raise TypeError(f"it must return a NeuralGraph, and returned {graph!r}")
+    return graph
 
 
 def wrappings(model: nn.Module) -> Iterator[nn.Module]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -15,8 +13,6 @@ from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.structure import NeuralGraph, Neurons
 
 __all__ = ["NORMS", "ChainBuilder"]
-
-_log = logging.getLogger(__name__)
 
 NORMS: tuple[type[nn.Module], ...] = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -37,7 +33,7 @@ class ChainBuilder:
     `torch.nn.BatchNorm1d` after a linear layer is taken to see (batch, neurons), as it nearly always does.
 
     Args:
-        model: the network; parameters shared by several layers stand on the edges of the first.
+        model: the network.
 
     Attributes:
         spatial_dims: dimensions of the current feature map after its channels; 0 where the neurons are the last
@@ -186,16 +182,15 @@ class ChainBuilder:
             self._builder.vector(kind, self._current, parameter=parameter, axes=axes)
 
     def _take(self, module_name: str, module: nn.Module, attribute: str) -> str | None:
-        """The parameter's name, at its first use; None if there is none or an earlier layer has it."""
+        """The parameter's name; None if there is none."""
         parameter = getattr(module, attribute, None)
         if parameter is None:
             return None
         name = self._names.get(id(parameter))
         if name is None:
             raise UnsupportedModelError(f"{module_name}.{attribute} is computed from other parameters")
-        if name not in self._unused:
-            _log.info("%s.%s is %s again; its edges stand at its first use", module_name, attribute, name)
-            return None
+        if name not in self._unused:  # so the neurons at both uses have one order, which the tracer works out
+            raise UnsupportedModelError(f"{module_name}.{attribute} is {name} again, and each may be used once")
         self._unused.remove(name)
         return name
 

@@ -88,7 +88,7 @@ def _views_meet(first: View, second: View) -> bool:
 def _numbers(view: View, axes: Sequence[bool], sizes: Sequence[int]) -> npt.NDArray[np.int64]:
     """Where a view's numbers lie on some of the axes."""
     part = View(tuple(axis if chosen else _NOTHING for axis, chosen in zip(view.axes, axes, strict=True)), view.taps)
-    return part(torch.arange(math.prod(sizes)).view(tuple(sizes))).flatten().numpy()
+    return part(torch.arange(math.prod(sizes), device="cpu").view(tuple(sizes))).flatten().numpy()
 
 
 def _share(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,6 +19,7 @@ from ninokit.errors import EncodingError
 from ninokit.graph.kinds import EdgeKind
 from ninokit.graph.permutations import permute_parameter
 from ninokit.graph.structure import NeuralGraph
+from ninokit.graph.tracing.network import full_copy
 
 __all__ = ["Twin"]
 
@@ -56,8 +56,10 @@ class Twin:
 
     def __init__(self, model: nn.Module, inputs: Any, graph: NeuralGraph, seed: int) -> None:
         self.name = type(model).__name__
-        self._model = copy.deepcopy(model).double().eval().requires_grad_(True)
+        self._model = full_copy(model).double().eval()
         self._parameters = dict(self._model.named_parameters())
+        for parameter in self._parameters.values():  # whole numbers, as of a quantised weight, move but have no slope
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         self._inputs = _map_tensors(inputs, lambda x: x.double() if x.is_floating_point() else x)
         self._randomise(graph, seed)
         # What permutations move, statistics as their norm's parameter; and what stands there before.
@@ -145,6 +147,8 @@ class Twin:
             return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
         for name, parameter in self._parameters.items():
+            if not parameter.requires_grad:
+                continue
             middle, spread = _distribution(graph, name, gain)
             parameter.copy_(middle + spread * noise(parameter))
         for norm in self._model.modules():
@@ -175,7 +179,8 @@ class Twin:
             return ()
         generator = torch.Generator().manual_seed(0)
         weighted = [(out * torch.rand(out.shape, generator=generator).to(out)).sum() for out in outputs]
-        names, parameters = zip(*self._parameters.items(), strict=True)
+        drawn = {name: parameter for name, parameter in self._parameters.items() if parameter.requires_grad}
+        names, parameters = zip(*drawn.items(), strict=True)
         try:
             found = torch.autograd.grad(torch.stack(weighted).sum(), parameters, allow_unused=True)
         except RuntimeError as error:  # such as an activation in place, after one whose derivative needs its result

@@ -101,10 +101,23 @@ def test_families_are_asked_in_turn(families):
         ninokit.encode(model)
 
 
-def test_wrong_graph_of_a_family_is_an_error_of_its_own(families):
+def test_a_wrong_graph_of_the_family_that_is_named_is_an_error_of_its_own(families):
     families(Architecture("forgetful", "", lambda _: True, lambda model, _: GraphBuilder(model).build()))
     with pytest.raises(GraphError, match=r"^weight: 6 of its 6 numbers \(shape \(2, 3\)\) are on no edge; "):
-        ninokit.encode(nn.Linear(3, 2))
+        ninokit.encode(nn.Linear(3, 2), architecture="forgetful")
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda model, _: GraphBuilder(model).build(), "GraphError: weight: 6 of its 6 numbers (shape (2, 3)) are on"),
+        (lambda model, _: None, "TypeError: it must return a NeuralGraph, and returned None)"),
+    ],
+)
+def test_after_a_broken_family_the_next_is_asked(families, broken, reason, caplog):
+    families(Architecture("broken", "", lambda _: True, broken), ninokit.architectures()["mlp"])
+    assert ninokit.encode(nn.Linear(3, 2)).num_edges == 8
+    assert caplog.messages[0].startswith(f"the architecture broken failed on Linear: broken ({reason}")
 
 
 def test_unknown_architecture():

@@ -121,13 +121,20 @@ def test_positions_of_a_flattened_sequence_are_taps():
             assert torch.equal(read[:, neuron, position], model[3].weight[:, position * 8 + neuron])
 
 
-def test_tied_weights_stand_on_the_edges_of_the_first():
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-    model[2].weight = model[0].weight
-    graph = encode(model)
-    assert [row[0] for row in blocks_of(graph)] == ["0.weight", "0.bias", "2.bias", "4.weight", "4.bias"]
-    assert groups_of(graph)["2"] == 4
-    assert graph.num_parameters == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize(
+    ("first", "second"), [("3.weight", "5.weight"), ("3.bias", "5.bias"), ("1.weight", "6.weight")]
+)
+def test_what_is_used_twice_is_left_to_the_tracer(first, second):
+    """The neurons at both uses have one order."""
+    model = nn.Sequential(
+        *(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU()),
+        *(nn.Linear(6, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2)),
+    )
+    setattr(model[int(second[0])], second[2:], model.get_parameter(first))
+    with pytest.raises(ArchitectureError, match=rf"\n  mlp: {second} is {first} again, and each may be used once\n"):
+        ninokit.encode(model)
+    inputs = torch.randn(3, 4)
+    assert check_encoding(model, inputs, ninokit.encode(model, inputs)).share > 0.9
 
 
 def test_frozen_parameters_are_on_the_graph():

@@ -35,6 +35,32 @@ from ninokit.errors import EncodingError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph, Neurons
 from ninokit.testing import check_encoding
 
+
+class Quantised(nn.Module):
+    """A frozen weight of whole numbers between two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(5, 2)
+        self.whole = nn.Parameter(torch.randint(-9, 9, (5, 6), dtype=torch.int8), requires_grad=False)
+
+    def forward(self, x):
+        return self.last(torch.relu(torch.relu(self.first(x)) @ self.whole.to(x.dtype).T))
+
+
+def test_weights_of_whole_numbers_are_moved():
+    model, inputs = Quantised(), torch.randn(3, 4)
+    graph = ninokit.encode(model, inputs)
+    assert check_encoding(model, inputs, graph, min_share=0.9).share > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_weights_that_a_hook_computes():
+    model, inputs = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2)), torch.randn(3, 4)
+    model(inputs)
+    assert check_encoding(model, inputs, ninokit.encode(model, inputs), min_share=0.9).share > 0.9
+
+
 NOT_INTERCHANGEABLE = "neurons that the graph calls interchangeable are not; moving them changes the output by"
 
 

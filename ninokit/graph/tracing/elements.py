@@ -6,6 +6,7 @@ what they amount to is worked out once, at the end.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,9 +15,15 @@ from torch import Tensor
 
 from ninokit.graph.kinds import EdgeKind
 
-__all__ = ["Base", "Elements", "Relation", "SliceTie", "Usage"]
+__all__ = ["Base", "Elements", "Relation", "SliceTie", "Usage", "on_cpu"]
 
 Usage = Literal["linear", "convolution", "token", "position", "norm", "scale", "shift"]
+
+
+def on_cpu() -> AbstractContextManager[object]:
+    """For what the tracer computes: elements are numbers on the processor, whatever torch's default device is."""
+    # Only where it is needed, as each operator takes longer in such a context.
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 @dataclass
@@ -109,8 +116,9 @@ class Elements:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self._of = torch.empty(0, dtype=torch.int64)  # element → number of its base, grown by doubling
-        self._stuck = torch.empty(0, dtype=torch.bool)  # likewise, whether an element is fixed
+        with on_cpu():
+            self._of = torch.empty(0, dtype=torch.int64)  # element → number of its base, grown by doubling
+            self._stuck = torch.empty(0, dtype=torch.bool)  # likewise, whether an element is fixed
 
     def new(self, size: int, parameter: str | None = None, dim: int = 0, **attributes: int | bool) -> Base:
         """Add elements.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 from ninokit.graph.tracing.algebra import Algebra
 from ninokit.graph.tracing.axes import Axes, code
 from ninokit.graph.tracing.call import Call, Rule
-from ninokit.graph.tracing.elements import Elements
+from ninokit.graph.tracing.elements import Elements, on_cpu
 
 __all__ = ["Recorder"]
 
@@ -53,6 +53,7 @@ class Recorder(TorchDispatchMode):
         self._algebra = Algebra(self.elements)
         self._rules = rules
         self._device = device
+        self._without_inputs = False
         self._axes = WeakTensorKeyDictionary()
         self._brought = WeakTensorKeyDictionary()  # a tensor elsewhere → the one on the device in its place
         self._memory: dict[int, list[Any]] = {}
@@ -80,7 +81,7 @@ class Recorder(TorchDispatchMode):
         output = func(*args, **kwargs)
         self._algebra.now += 1
         arguments = _by_position(func, args, kwargs)
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), on_cpu():
             self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
@@ -89,7 +90,7 @@ class Recorder(TorchDispatchMode):
         known = self._axes.get(tensor)
         if known is None:
             name = self._names.get(tensor)
-            known = self._start(name, tensor) if name is not None else Axes.constant(tensor.shape)
+            known = self._start(name, tensor) if name is not None else self._found(tensor)
             self.note(tensor, known)
             self._remember(tensor)
         return known
@@ -99,15 +100,22 @@ class Recorder(TorchDispatchMode):
         self._axes[tensor] = axes
 
     def enter(self, inputs: Iterable[Tensor]) -> None:
-        """The network's inputs: positions, on whose values all else depends."""
+        """The network's inputs: positions, on whose values all else depends.
+
+        Where there is no tensor among them, as for a network that makes its own grid, they are all the tensors that
+        no operator has made.
+        """
+        inputs = list(inputs)
+        self._without_inputs = not inputs
         for tensor in inputs:
             self.note(tensor, replace(Axes.constant(tensor.shape), data=True))
             self._remember(tensor)
 
     def finish(self, outputs: Iterable[Tensor]) -> None:
         """The network's outputs keep their order."""
-        for tensor in outputs:
-            self._algebra.pin_all(self.lookup(tensor), "output")
+        with on_cpu():
+            for tensor in outputs:
+                self._algebra.pin_all(self.lookup(tensor), "output")
 
     def _bring(self, tensor: Tensor) -> Tensor:
         """The same one each time, since it may be written into."""
@@ -120,6 +128,10 @@ class Recorder(TorchDispatchMode):
             self._remember(found)
         return found
 
+    def _found(self, tensor: Tensor) -> Axes:
+        """Positions of a tensor that the network brings along."""
+        return replace(Axes.constant(tensor.shape), data=self._without_inputs)
+
     def _start(self, name: str, parameter: Tensor) -> Axes:
         """Every dimension of a parameter numbers neurons until an operator says otherwise."""
         self.used.add(name)
@@ -128,7 +140,8 @@ class Recorder(TorchDispatchMode):
             if size > 1:
                 base = self.elements.new(size, name, dim)
                 shape = [size if d == dim else 1 for d in range(parameter.ndim)]
-                frames.append(code(torch.arange(base.start, base.start + size)).reshape(shape))
+                elements = torch.arange(base.start, base.start + size, device="cpu")
+                frames.append(code(elements).reshape(shape))
         alike = tuple(size == 1 for size in parameter.shape)
         return Axes(tuple(parameter.shape), tuple(frames), alike, frozenset([name]))
 
@@ -137,6 +150,8 @@ class Recorder(TorchDispatchMode):
         found = self._apply(name, call) or self._give_up(name, before, outputs)
         for output, axes in zip(outputs, found, strict=False):
             result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
+            if self._without_inputs and not before:
+                result = replace(result, data=True)
             if call.in_place:
                 self._overwrite(call.args[0], result)
             self.note(output, result)
@@ -156,7 +171,14 @@ class Recorder(TorchDispatchMode):
             shapes = [tuple(tensor.shape) for tensor in call.tensors]
             _log.warning("the rule of %s failed on shapes %s: %s: %s", name, shapes, type(error).__name__, error)
             return None
-        return [axes] if isinstance(axes, Axes) else list(axes)
+        found = [axes] if isinstance(axes, Axes) else axes
+        outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
+        if not _fit(found, outputs):
+            shapes = [tuple(output.shape) for output in outputs]
+            got = [getattr(each, "shape", each) for each in found] if isinstance(found, (list, tuple)) else found
+            _log.warning("the rule of %s is left out: expected Axes of the shapes %s; got %s", name, shapes, got)
+            return None
+        return list(found)
 
     def _give_up(self, name: str, before: Iterable[Axes], outputs: Iterable[Tensor]) -> list[Axes | None]:
         """Without a rule the order of all that goes in is fixed."""
@@ -189,6 +211,18 @@ class Recorder(TorchDispatchMode):
                 self._algebra.pin_all(known, "written into in part")
                 known = known.with_frames([])
             self.note(other, known.differ(range(other.ndim)).from_tensors([known, axes]))
+
+
+def _fit(found: Any, outputs: Sequence[Tensor]) -> bool:
+    """Whether a rule has said something for the outputs, or the first of them."""
+    return (
+        isinstance(found, (list, tuple))
+        and len(found) > 0
+        and all(
+            axes is None or (isinstance(axes, Axes) and tuple(axes.shape) == tuple(output.shape))
+            for axes, output in zip(found, outputs, strict=False)
+        )
+    )
 
 
 def _region(tensor: Tensor) -> tuple[Any, ...]:

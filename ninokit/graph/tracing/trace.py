@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ninokit.calls import call, tensors_in
+from ninokit.calls import call, plain_mappings, tensors_in
 from ninokit.errors import GraphError, UnsupportedModelError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tracing.assembly import UnevenError, assemble
 from ninokit.graph.tracing.call import Rule
+from ninokit.graph.tracing.elements import on_cpu
 from ninokit.graph.tracing.grouping import find_groups
-from ninokit.graph.tracing.network import meta_copy
+from ninokit.graph.tracing.network import full_copy, meta_copy
 from ninokit.graph.tracing.neurons import resolve
 from ninokit.graph.tracing.recorder import Recorder
 from ninokit.graph.tracing.rules import RULES
@@ -61,7 +61,7 @@ def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | 
         from ninokit.plugins import registry
 
         rules = {**RULES, **registry().tracer_rules()}
-    recorder = _record(model, example_inputs, rules)
+    recorder = _record(model, plain_mappings(example_inputs), rules)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     # A parameter without numbers has none to use.
     shapes = {name: shape for name, shape in parameters.items() if name in recorder.used and 0 not in shape}
@@ -71,7 +71,8 @@ def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | 
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         _log.info("%s does not use %s%s; left alone", type(model).__name__, ", ".join(left_out[:_NAMED]), more)
-    return _assemble(recorder, shapes, left_out)
+    with on_cpu():
+        return _assemble(recorder, shapes, left_out)
 
 
 def _assemble(recorder: Recorder, shapes: Mapping[str, tuple[int, ...]], left_out: list[str]) -> NeuralGraph:
@@ -105,7 +106,7 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
     except Exception as error:
         _log.info("%s does not run on the meta device (%s); running a copy where it is", type(model).__name__, error)
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = full_copy(model).eval().requires_grad_(False)
     except Exception as error:
         raise UnsupportedModelError(
             f"{type(model).__name__} can't be copied, and only a copy may be run: {type(error).__name__}: {error}; "
@@ -123,7 +124,8 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
 def _run(model: nn.Module, alike: Any, inputs: Any, rules: Mapping[str, Rule], device: torch.device | None) -> Recorder:
     recorder = Recorder(dict(model.named_parameters()), rules, device, alike)
     recorder.enter([leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)])
-    with torch.no_grad(), _plain_operators(), _kept_random_state(), recorder:
+    # Of parameters that need none nothing is kept; a network may differentiate by its inputs.
+    with torch.enable_grad(), _plain_operators(), _kept_random_state(), recorder:
         outputs = call(model, inputs)
     recorder.finish([tensor for leaf in tree_leaves(outputs) for tensor in tensors_in(leaf)])
     return recorder

@@ -52,7 +52,8 @@ def _has_numba() -> bool:
     """Whether kernels can be compiled for the processor."""
     try:
         import numba  # noqa: F401
-    except ImportError:  # also of a NumPy that it does not know yet
+    except ImportError as error:  # also of a NumPy that it does not know yet
+        _log.info("forecasts on the processor are slower without Numba (%s); install ninokit[fast]", error)
         return False
     return True
 
@@ -64,7 +65,8 @@ def _has_triton(device: torch.device) -> bool:
         return False
     try:
         import triton
-    except ImportError:
+    except ImportError as error:
+        _log.info("forecasts on %s are slower without Triton: %s", device, error)
         return False
     try:
         triton.runtime.driver.active.get_current_target()

@@ -72,7 +72,7 @@ class OneDnnKernel(NumbaKernel):
             hidden = linear(features, weight)
             self._activate(hidden, 0, edges, first)
             return hidden
-        hidden = torch.empty(len(features), weight.shape[1], dtype=torch.bfloat16)
+        hidden = features.new_empty(len(features), weight.shape[1], dtype=torch.bfloat16)
         ends = edges.from_dst[0], edges.from_src[0]
         programs.enter_bits(features.numpy(), weight.numpy(), *ends, edges.sources, first, programs.SILU, _bits(hidden))
         return hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -10,6 +11,8 @@ from typing import Any
 
 __all__ = ["has_serial_blas", "serial_blas"]
 
+_log = logging.getLogger(__name__)
+
 
 @cache
 def _blas() -> Any:
@@ -17,10 +20,14 @@ def _blas() -> Any:
     try:
         import scipy.linalg.cython_blas  # noqa: F401  (to be found, it has to be loaded)
         from threadpoolctl import ThreadpoolController
-    except ImportError:
+    except ImportError as error:
+        _log.info("forecasts on the processor are slower: %s; install ninokit[fast]", error)
         return None
     controller = ThreadpoolController().select(user_api="blas")
-    return controller if controller.lib_controllers else None
+    if not controller.lib_controllers:
+        _log.info("forecasts on the processor are slower: threadpoolctl does not know SciPy's BLAS")
+        return None
+    return controller
 
 
 def has_serial_blas() -> bool:

@@ -223,6 +223,7 @@ add(
     pixel_unshuffle=lambda h, k, v, m: aten.pixel_unshuffle(h, 2),
     channel_shuffle=lambda h, k, v, m: aten.channel_shuffle(h, 4),
 )
+add("free", glu=lambda h, k, v, m: aten.glu(h, 1))
 add("free", image=True, composed=True, native_channel_shuffle=lambda h, k, v, m: aten.native_channel_shuffle(h, 2))
 
 # Numbers that are looked up.

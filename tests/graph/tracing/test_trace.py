@@ -8,6 +8,7 @@ import io
 import logging
 import re
 import threading
+from collections import UserDict
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from ninokit.builtin import tracer
 from ninokit.encoding import Architecture, architectures
 from ninokit.errors import ArchitectureError, UnsupportedModelError
 from ninokit.graph import NeuralGraph, trace
+from ninokit.graph.tracing.axes import Axes
+from ninokit.graph.tracing.rules import RULES
 from ninokit.nowcasters.nino import Nino
 from ninokit.plugins import Registry
 from ninokit.testing import check_encoding
@@ -333,6 +336,15 @@ class TestLeftAlone:
         graph = trace(model, torch.empty(1, 16384, device="meta"))
         assert graph.num_parameters == 4 * (16384**2 + 16384)
 
+    def test_no_hidden_network_is_copied(self, monkeypatch):
+        def copies(tensor: Tensor, *_: Any) -> Tensor:
+            raise AssertionError(f"{tuple(tensor.shape)} is copied")
+
+        model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        model.teacher, model.cache = [nn.Linear(3, 4)], {"seen": torch.randn(5).requires_grad_()}
+        monkeypatch.setattr(Tensor, "__deepcopy__", copies)
+        assert trace(model, torch.empty(1, 3)).num_parameters == 16
+
     def test_large_activations_take_no_memory(self):
         """A batch of 2 million images of 224 × 224 would be terabytes."""
         graph = trace(nn.Conv2d(3, 8, 3), torch.empty(2_000_000, 3, 224, 224, device="meta"))
@@ -453,6 +465,87 @@ def test_ways_of_calling():
     assert all(blocks(graph) == blocks(graphs[0]) for graph in graphs)
     assert graphs[0].roles == {"(input of a)": "input", "(input of b)": "input", "c": "output"}
     assert groups(graphs[0])["c"] == (2, 2)
+
+
+def test_a_tokenizers_batch():
+    """A mapping, but no dictionary, into which torch's pytrees do not go."""
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.hidden, self.out = nn.Embedding(20, 6), nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, words):
+            return self.out(torch.relu(self.hidden(self.table(words))))
+
+    batch = {"words": torch.randint(0, 20, (2, 5))}
+    expected = trace(Words(), batch)
+    assert [block.kind.name for block in expected.edges if "weight" in block.parameter] == [
+        *("TOKEN_EMBEDDING", "LINEAR", "LINEAR")
+    ]
+    assert trace(Words(), UserDict(batch)) == expected
+
+
+@pytest.mark.parametrize("made", ["kept", "drawn"])
+def test_a_network_that_makes_its_own_inputs(made):
+    class Field(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("grid", torch.rand(9, 2))
+            self.layers = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+
+        def forward(self, count=9):
+            return self.layers(self.grid if made == "kept" else torch.rand(count, 2))
+
+    model = Field()
+    inside = trace(model, () if made == "kept" else (9,))
+    outside = trace(model.layers, torch.rand(9, 2))
+    assert [(b.kind, b.src.size, b.dst.size) for b in inside.edges] == [
+        (b.kind, b.src.size, b.dst.size) for b in outside.edges
+    ]
+
+
+def test_a_network_that_differentiates_by_its_inputs():
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+        def forward(self, positions):
+            positions = positions.clone().requires_grad_()
+            return torch.autograd.grad(self.energy(positions).sum(), positions, create_graph=True)[0]
+
+    model, positions = Forces(), torch.randn(3, 4)
+    graph = trace(model, positions)
+    assert [(block.parameter, block.kind.name) for block in graph.edges] == [
+        *(("energy.0.weight", "LINEAR"), ("energy.0.bias", "BIAS")),
+        *(("energy.2.weight", "LINEAR"), ("energy.2.bias", "BIAS")),
+    ]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_another_default_device():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 2))
+    images = torch.randn(2, 1, 5, 5)
+    expected = trace(model, images)
+    torch.set_default_device("meta")
+    try:
+        assert trace(model, images) == expected
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("said", [None, "x", [], [3], "axes of another shape"])
+def test_a_rule_that_says_something_else_is_left_out(said, caplog):
+    def rule(call: Any) -> Any:
+        return Axes(()) if said == "axes of another shape" else said
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    graph = trace(model, torch.empty(1, 3), rules={**RULES, "aten.relu": rule})
+    assert re.fullmatch(
+        r"the rule of aten\.relu is left out: expected Axes of the shapes \[\(1, 4\)\]; got .{1,9}", caplog.messages[0]
+    )
+    check_encoding(model, torch.randn(2, 3), graph)
 
 
 def test_the_same_graph_each_time():

@@ -90,6 +90,17 @@ def _split(call: Call) -> list[Axes]:
     ]
 
 
+def _gated(call: Call) -> Axes:
+    """The first half, times a function of the second."""
+    dim = call.args[1] if len(call.args) > 1 else -1
+    size = call.output.shape[dim]
+    halves = [
+        _cut_along(call, dim, call.output, lambda frame, start=start: frame.narrow(dim, start, size))
+        for start in (0, size)
+    ]
+    return call.algebra.elementwise(halves, usage="scale")
+
+
 def _cat(call: Call) -> Axes:
     parts = [call.lookup(tensor) for tensor in call.args[0] if tensor.numel() or tensor.ndim > 1]
     dim = (call.args[1] if len(call.args) > 1 else 0) % len(parts[0].shape)
@@ -267,6 +278,7 @@ MOVEMENT: Mapping[str, Rule] = {
         f"aten.{name}": _split
         for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")
     },
+    "aten.glu": _gated,
     "aten.cat": _cat,
     "aten.stack": _stack,
     "aten.repeat": _repeat,
