@@ -113,7 +113,7 @@ def _record(model: nn.Module, inputs: Any, rules: Mapping[str, Rule]) -> Recorde
             f"keep what can't be copied out of the modules' attributes"
         ) from error
     try:
-        return _run(twin, (), tree_map_only(Tensor, Tensor.clone, inputs), rules, None)
+        return _run(twin, (), tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), inputs), rules, None)
     except Exception as error:
         raise UnsupportedModelError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}; give inputs "
