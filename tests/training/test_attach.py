@@ -236,7 +236,8 @@ class TestWorksWith:
         nowcaster = ninokit.nowcasters.Nino(hidden=8)
         nn.init.zeros_(nowcaster.readout[2].weight)  # predicts hardly any change, so that the training goes on well
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-        nowcasting = ninokit.attach(optimizer, model, nowcaster, period=10, total_steps=60)
+        inputs = batches[0][0]
+        nowcasting = ninokit.attach(optimizer, model, nowcaster, period=10, total_steps=60, example_inputs=inputs)
         assert "4.weight" not in nowcasting.graph.parameters
         losses = train(model, optimizer, batches)
         assert model[4].weight is model[2].weight
