@@ -58,7 +58,6 @@ def compare(config: CompareConfig) -> Results:
     check_device(config.device)
     task = configured_task(config)
     nowcaster = load(config.nowcaster, sha256=config.nowcaster_sha256)
-
     nowcasting = nowcast_with(nowcaster, task, recalibrate_batchnorm=config.recalibrate_batchnorm)
     check_attachable(task, nowcasting)
     data = task.load_data(Path(config.data_root) if config.data_root is not None else None).to(config.device)

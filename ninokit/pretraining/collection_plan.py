@@ -59,12 +59,15 @@ def plan_cohorts(store: TrajectoryStore, task: Task, config: CollectConfig) -> l
     Raises:
         ConfigError: the store has networks of these seeds that were trained with other settings.
     """
-    known = [cohort for cohort in store.cohorts() if cohort.description.task == task.name]
-    for cohort in known:
+    seeds = range(config.first_seed, config.first_seed + config.networks)
+    known = []
+    for cohort in store.cohorts():
+        if cohort.description.task != task.name:
+            continue
         if cohort.recorded == 0:
             store.remove(cohort.description)
-    seeds = range(config.first_seed, config.first_seed + config.networks)
-    known = [cohort for cohort in known if cohort.recorded and set(cohort.description.seeds) & set(seeds)]
+        elif set(cohort.description.seeds) & set(seeds):
+            known.append(cohort)
     for cohort in known:
         _check_settings(cohort.description, _describe(task, config, cohort.description.seeds), store)
     taken = {seed for cohort in known for seed in cohort.description.seeds}

@@ -81,7 +81,7 @@ class Recorder(TorchDispatchMode):
         output = func(*args, **kwargs)
         self._algebra.now += 1
         arguments = _by_position(func, args, kwargs)
-        with torch.inference_mode(False), on_cpu():
+        with torch.inference_mode(False):
             self._follow(name, Call(func, arguments, output, self._algebra, self.lookup, self.note, in_place), before)
         return output
 
@@ -99,13 +99,12 @@ class Recorder(TorchDispatchMode):
         """Keep the axes of a tensor."""
         self._axes[tensor] = axes
 
-    def enter(self, inputs: Iterable[Tensor]) -> None:
+    def enter(self, inputs: Sequence[Tensor]) -> None:
         """The network's inputs: positions, on whose values all else depends.
 
         Where there is no tensor among them, as for a network that makes its own grid, they are all the tensors that
         no operator has made.
         """
-        inputs = list(inputs)
         self._without_inputs = not inputs
         for tensor in inputs:
             self.note(tensor, replace(Axes.constant(tensor.shape), data=True))
@@ -140,14 +139,13 @@ class Recorder(TorchDispatchMode):
             if size > 1:
                 base = self.elements.new(size, name, dim)
                 shape = [size if d == dim else 1 for d in range(parameter.ndim)]
-                elements = torch.arange(base.start, base.start + size, device="cpu")
-                frames.append(code(elements).reshape(shape))
+                frames.append(code(torch.arange(base.start, base.start + size)).reshape(shape))
         alike = tuple(size == 1 for size in parameter.shape)
         return Axes(tuple(parameter.shape), tuple(frames), alike, frozenset([name]))
 
     def _follow(self, name: str, call: Call, before: list[Axes]) -> None:
         outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
-        found = self._apply(name, call) or self._give_up(name, before, outputs)
+        found = self._apply(name, call, outputs) or self._give_up(name, before, outputs)
         for output, axes in zip(outputs, found, strict=False):
             result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
             if self._without_inputs and not before:
@@ -160,7 +158,7 @@ class Recorder(TorchDispatchMode):
     def _rule(self, name: str, *, in_place: bool) -> Rule | None:
         return self._rules.get(name) or (self._rules.get(name[:-1]) if in_place else None)
 
-    def _apply(self, name: str, call: Call) -> list[Axes | None] | None:
+    def _apply(self, name: str, call: Call, outputs: Sequence[Tensor]) -> list[Axes | None] | None:
         """What the rule of an operator says; None if there is no rule, or it fails."""
         rule = self._rule(name, in_place=call.in_place)
         if rule is None:
@@ -172,7 +170,6 @@ class Recorder(TorchDispatchMode):
             _log.warning("the rule of %s failed on shapes %s: %s: %s", name, shapes, type(error).__name__, error)
             return None
         found = [axes] if isinstance(axes, Axes) else axes
-        outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
         if not _fit(found, outputs):
             shapes = [tuple(output.shape) for output in outputs]
             got = [getattr(each, "shape", each) for each in found] if isinstance(found, (list, tuple)) else found
