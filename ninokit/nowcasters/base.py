@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ninokit.errors import ForecastError
 from ninokit.graph.structure import NeuralGraph
+from ninokit.nowcasters.scaling import pieces
 
 __all__ = ["History", "Nowcaster", "check_forecast", "forecast_dtype"]
 
@@ -96,6 +97,5 @@ def check_forecast(nowcaster: Nowcaster, graph: NeuralGraph | None, history: His
             raise ForecastError(
                 f"history of {name}: expected {nowcaster.context} states, got shape {tuple(states.shape)}"
             )
-        # State by state: the mask is as large as what it looks at.
-        if not all(bool(torch.isfinite(state).all()) for state in states):
+        if not all(bool(torch.isfinite(piece).all()) for piece in pieces(states)):
             raise ForecastError(f"history of {name}: a weight is not finite (NaN or infinity)")

@@ -55,7 +55,7 @@ def stream_forecast(nino: Nino, graph: NeuralGraph, history: History, horizon: i
         Name and prediction, of the parameter's shape, in float32 at least, on the nowcaster's device.
     """
     device = nino.edge_embedding.weight.device
-    with Workers(device) as workers:
+    with Workers(device, graph.num_edges) as workers:
         with plain_mode(device), float32_products(nino.precision, device):
             stream = _Stream(nino, graph, history, workers)
             stream.pass_messages()

@@ -70,7 +70,7 @@ class Wnn(nn.Module, Nowcaster):
 
     def _forecast(self, graph: NeuralGraph, history: History, horizon: int) -> Iterator[tuple[str, Tensor]]:
         like = self.weight_embedding.weight
-        with Workers(like.device) as workers:
+        with Workers(like.device, graph.num_edges) as workers:
             for name in graph.parameters:
                 with plain_mode(like.device):
                     prediction = self._predict(graph, name, history[name], horizon, workers)

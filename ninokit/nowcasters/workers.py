@@ -16,23 +16,29 @@ __all__ = ["Workers", "plain_mode"]
 
 Result = TypeVar("Result")
 
+# Handing fewer to a thread costs more than it saves: some 30 ms of a forecast, whose jobs are then mostly overhead.
+_EDGES_A_THREAD = 2**14
+
 
 class Workers:
-    """As many threads as torch uses on the CPU, each running its operators serially.
+    """At most as many threads as torch uses on the CPU, each running its operators serially.
 
     One large piece of work a thread beats all threads on each operator in turn: they wait for each other once a
     piece, not once an operator. A context manager, which ends the threads.
 
     Args:
         device: where the work runs; on an accelerator, one thread keeps it busy.
+        edges: that there are to work on. With few of them there are fewer threads; a single one is the caller's own,
+            with operators as torch runs them.
 
     Attributes:
         threads: how many.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, edges: int) -> None:
         self._device = device
-        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
+        wanted = torch.get_num_threads() if device.type == "cpu" else 1
+        self.threads = max(1, min(wanted, edges // _EDGES_A_THREAD))
         _let_freed_memory_be_used_again()
         self._pool = _started_pool(self.threads) if self.threads > 1 else None
 

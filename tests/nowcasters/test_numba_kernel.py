@@ -14,7 +14,7 @@ from torch import nn
 
 import ninokit
 from ninokit.graph import EdgeKind
-from ninokit.nowcasters import Nino, kernels, streaming
+from ninokit.nowcasters import Nino, kernels, streaming, workers
 from ninokit.nowcasters.composition import Composition
 from ninokit.nowcasters.kernels import EdgeTile, TensorKernel, products
 from ninokit.nowcasters.precision import product_dtype
@@ -233,6 +233,7 @@ def restored_threads():
 
 @pytest.mark.usefixtures("restored_threads")
 def test_same_bits_on_any_number_of_threads(mlp, history_of, monkeypatch, precision):
+    monkeypatch.setattr(workers, "_EDGES_A_THREAD", 1)
     monkeypatch.setitem(streaming._TILE_EDGES, "cpu", 32)
     nino, graph, history = Nino(16, precision=precision), ninokit.encode(mlp), history_of(mlp)
     found = []

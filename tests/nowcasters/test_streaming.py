@@ -12,7 +12,7 @@ from torch import nn
 import ninokit
 from ninokit.errors import ConfigError
 from ninokit.graph import EdgeKind, GraphBuilder, NeuralGraph
-from ninokit.nowcasters import Nino, Wnn, streaming
+from ninokit.nowcasters import Nino, Wnn, streaming, workers
 from ninokit.nowcasters import precision as precisions
 from ninokit.nowcasters.blocks import Block
 from ninokit.nowcasters.kernels import products
@@ -174,6 +174,7 @@ def restored_threads():
 
 @pytest.mark.usefixtures("restored_threads")
 def test_same_inputs_same_bits_on_any_number_of_threads(cnn, history_of, monkeypatch):
+    monkeypatch.setattr(workers, "_EDGES_A_THREAD", 1)
     monkeypatch.setitem(streaming._TILE_EDGES, "cpu", 32)
     nino, graph, history = Nino(hidden=16), ninokit.encode(cnn), history_of(cnn)
     found = []
@@ -190,7 +191,8 @@ def test_same_inputs_same_bits_on_any_number_of_threads(cnn, history_of, monkeyp
 @pytest.mark.parametrize(
     "mode", [torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)], ids=["inference", "autocast"]
 )
-def test_the_callers_mode_makes_no_difference(cnn, history_of, nowcaster, mode, threads):
+def test_the_callers_mode_makes_no_difference(cnn, history_of, nowcaster, mode, threads, monkeypatch):
+    monkeypatch.setattr(workers, "_EDGES_A_THREAD", 1)
     torch.set_num_threads(threads)
     graph, history = ninokit.encode(cnn), history_of(cnn)
     expected = dict(nowcaster.forecast(graph, history, 5))

@@ -9,6 +9,7 @@ import torch
 from ninokit.nowcasters.workers import Workers
 
 CPU = torch.device("cpu")
+MANY = 10**6  # edges
 
 
 @pytest.fixture(params=[1, 3])
@@ -23,12 +24,12 @@ def test_results_come_in_the_order_of_the_jobs(threads):
     def job(index: int):
         return lambda: (time.sleep(0.002 * (index % 3)), index)[1]
 
-    with Workers(CPU) as workers:
+    with Workers(CPU, MANY) as workers:
         assert list(workers.run(job(index) for index in range(20))) == list(range(20))
 
 
 def test_jobs_run_without_gradients_on_serial_operators(threads):
-    with Workers(CPU) as workers:
+    with Workers(CPU, MANY) as workers:
         seen = list(workers.run([lambda: (torch.is_grad_enabled(), torch.get_num_threads())] * 6))
     assert set(seen) == {(False, 1)}
     assert torch.is_grad_enabled()
@@ -43,7 +44,7 @@ def test_jobs_are_taken_a_few_at_a_time(threads):
             taken.append(index)
             yield lambda: None
 
-    with Workers(CPU) as workers:
+    with Workers(CPU, MANY) as workers:
         results = workers.run(jobs())
         next(results)
         assert len(taken) <= 2 * threads + 1
@@ -55,7 +56,7 @@ def test_an_error_reaches_the_caller_and_leaves_nothing_behind(threads):
     def fail():
         raise ValueError("no such tile")
 
-    with pytest.raises(ValueError, match="no such tile"), Workers(CPU) as workers:
+    with pytest.raises(ValueError, match="no such tile"), Workers(CPU, MANY) as workers:
         list(workers.run([lambda: None, fail, lambda: None]))
     assert torch.get_num_threads() == threads
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ninokit")]
@@ -71,7 +72,7 @@ def test_other_threads_keep_their_operators_threads(threads):
         other.join()
         return found[0]
 
-    with Workers(CPU) as workers:
+    with Workers(CPU, MANY) as workers:
         results = workers.run([lambda: None] * 20)
         next(results)
         assert operators_threads() == threads
@@ -82,7 +83,7 @@ def test_other_threads_keep_their_operators_threads(threads):
 def test_jobs_run_in_plain_mode(threads):
     """Whatever mode the caller is in: modes are each thread's own."""
     left, right = torch.randn(3, 3), torch.randn(3, 3)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Workers(CPU) as workers:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Workers(CPU, MANY) as workers:
         for product in workers.run([lambda: left @ right] * 6):
             assert (product.dtype, product.is_inference()) == (torch.float32, False)
 
@@ -101,7 +102,7 @@ def test_a_thread_that_can_not_start_leaves_no_other_waiting(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse_the_second)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            Workers(CPU)
+            Workers(CPU, MANY)
     started[0].join(timeout=10)
     assert not started[0].is_alive()
     assert torch.get_num_threads() == 3
@@ -109,6 +110,17 @@ def test_a_thread_that_can_not_start_leaves_no_other_waiting(monkeypatch):
 
 
 def test_an_accelerator_has_one_thread(threads):
-    with Workers(torch.device("meta")) as workers:
+    with Workers(torch.device("meta"), MANY) as workers:
         assert workers.threads == 1
         assert list(workers.run([threading.get_ident])) == [threading.get_ident()]
+
+
+@pytest.mark.parametrize(("edges", "expected"), [(0, 1), (2**14, 1), (2**15 - 1, 1), (2**15, 2), (2**20, 3)])
+def test_few_edges_get_few_threads(edges, expected):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    with Workers(CPU, edges) as workers:
+        found = set(workers.run([threading.get_ident] * 20))
+    torch.set_num_threads(before)
+    assert workers.threads == expected
+    assert (found == {threading.get_ident()}) == (expected == 1)
