@@ -36,7 +36,6 @@ class Workers:
     """
 
     def __init__(self, device: torch.device, edges: int) -> None:
-        self._device = device
         wanted = torch.get_num_threads() if device.type == "cpu" else 1
         self.threads = max(1, min(wanted, edges // _EDGES_A_THREAD))
         _let_freed_memory_be_used_again()
@@ -52,29 +51,26 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, jobs: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-        """Run jobs, a few at a time, in plain mode.
+        """Run jobs, a few at a time.
 
         Args:
-            jobs: taken one by one; independent of each other.
+            jobs: taken one by one; independent of each other. Threads of the pool run them in plain mode, the caller's
+                own in the mode that it is in.
 
         Yields:
             Their results in the order of the jobs, whichever ends first.
         """
         if self._pool is None:
             for job in jobs:
-                yield self._run_job(job)
+                yield job()
             return
         waiting: deque[Future[Result]] = deque()
         for job in jobs:
-            waiting.append(self._pool.submit(self._run_job, job))
+            waiting.append(self._pool.submit(job))
             if len(waiting) > 2 * self.threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-    def _run_job(self, job: Callable[[], Result]) -> Result:
-        with plain_mode(self._device):
-            return job()
 
 
 @contextmanager
@@ -97,11 +93,11 @@ def plain_mode(device: torch.device) -> Iterator[None]:
 
 
 def _started_pool(threads: int) -> ThreadPoolExecutor:
-    """A pool whose threads have all started: each sets, for itself, that its operators are serial.
+    """A pool whose threads have all started: each sets, for itself, that its operators are serial and plain.
 
-    The setting is the default of threads to come as well, so it is put back when all have set it.
+    The former is the default of threads to come as well, so it is put back when all have set it.
     """
-    pool = ThreadPoolExecutor(threads, "ninokit", initializer=_compute_serially)
+    pool = ThreadPoolExecutor(threads, "ninokit", initializer=_compute_plainly)
     before, met = torch.get_num_threads(), Barrier(threads)
     try:
         list(pool.map(lambda _: met.wait(), range(threads)))
@@ -114,7 +110,9 @@ def _started_pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _compute_serially() -> None:
+def _compute_plainly() -> None:
+    """Serially and without gradients; no other mode is on in a new thread."""
+    torch.set_grad_enabled(False)
     torch.get_num_threads()  # the first call in a thread takes the default, and would undo what was set before it
     torch.set_num_threads(1)
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from ninokit.nowcasters.workers import Workers
+from ninokit.nowcasters.workers import Workers, plain_mode
 
 CPU = torch.device("cpu")
 MANY = 10**6  # edges
@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_jobs(threads):
 
 
 def test_jobs_run_without_gradients_on_serial_operators(threads):
-    with Workers(CPU, MANY) as workers:
+    with Workers(CPU, MANY) as workers, plain_mode(CPU):
         seen = list(workers.run([lambda: (torch.is_grad_enabled(), torch.get_num_threads())] * 6))
     assert set(seen) == {(False, 1)}
     assert torch.is_grad_enabled()
@@ -80,12 +80,23 @@ def test_other_threads_keep_their_operators_threads(threads):
     assert operators_threads() == threads
 
 
-def test_jobs_run_in_plain_mode(threads):
+def test_plain_mode_in_whatever_mode_the_caller_is():
+    left, right = torch.randn(3, 3, requires_grad=True), torch.randn(3, 3)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), plain_mode(CPU):
+        product = left @ right
+    assert (product.dtype, product.is_inference(), product.requires_grad) == (torch.float32, False, False)
+
+
+def test_the_pool_runs_jobs_in_plain_mode():
     """Whatever mode the caller is in: modes are each thread's own."""
-    left, right = torch.randn(3, 3), torch.randn(3, 3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    left, right = torch.randn(3, 3, requires_grad=True), torch.randn(3, 3)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Workers(CPU, MANY) as workers:
-        for product in workers.run([lambda: left @ right] * 6):
-            assert (product.dtype, product.is_inference()) == (torch.float32, False)
+        products = list(workers.run([lambda: left @ right] * 6))
+    torch.set_num_threads(before)
+    for product in products:
+        assert (product.dtype, product.is_inference(), product.requires_grad) == (torch.float32, False, False)
 
 
 def test_a_thread_that_can_not_start_leaves_no_other_waiting(monkeypatch):
