@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ninokit.errors import ForecastError
+from ninokit.nowcasters.base import all_finite
 from ninokit.training.history import holds_all_bits
 from ninokit.training.replicas import Replicas
 from ninokit.training.rollback import Rollback
@@ -68,7 +69,7 @@ def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:
             f"prediction of {name}: expected shape {tuple(parameter.shape)}, got {tuple(prediction.shape)}"
         )
     cast = prediction.to(parameter.dtype)
-    if not bool(torch.isfinite(cast).all()):
+    if not all_finite(cast):
         raise ForecastError(f"prediction of {name}: not finite (NaN or infinity)")
     return cast
 
