@@ -222,15 +222,16 @@ def main() -> None:
         return
     cases = options.cases or [case for case in CASES if options.device == "cuda" or case != BILLION]
     options.out.mkdir(parents=True, exist_ok=True)
+    environment = describe_environment(options.device)  # before results, which git may know, are written
+    path = options.out / f"streaming-{options.device}"
     rows: list[dict[str, Any]] = []
     for row in measurements(cases, options.device):
         rows.append(row)
-        write(rows, options.device, options.out)  # what was measured is kept if the next takes too long
+        write(rows, environment, path)  # what was measured is kept if the next takes too long
     print(as_table(rows))
 
 
-def write(rows: Sequence[dict[str, Any]], device: str, folder: Path) -> None:
-    environment, path = describe_environment(device), folder / f"streaming-{device}"
+def write(rows: Sequence[dict[str, Any]], environment: dict[str, Any], path: Path) -> None:
     write_text(path.with_suffix(".json"), json.dumps({"environment": environment, "rows": rows}, indent=1) + "\n")
     machine = ", ".join(f"{key} {value}" for key, value in environment.items() if value is not None)
     table = f"```\n{as_table(rows)}\n```\n\n{machine}.\n"
