@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,12 @@ _log = logging.getLogger(__name__)
 _GAINS = (math.sqrt(2), 1.0, 0.5)  # for layers that rectify, for those that don't, for many that add up
 _HEARD = 1e-6  # of the output's size that other inputs must change
 _NOISE = 1e-12  # relative; what rounding may make of nothing
+# Of indices: in another order, which a sum over them does not hear; all the same; as they are, beside other inputs.
+_CHANGES: Sequence[Callable[[Tensor], Tensor]] = (
+    lambda indices: indices.flip(-1) if indices.ndim else indices,
+    lambda indices: indices.flatten()[:1].expand(indices.shape),
+    lambda indices: indices,
+)
 _SHORT = frozenset({torch.float16, torch.bfloat16, torch.float32})
 _SHORTENING = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
 _TABLES = frozenset({EdgeKind.TOKEN_EMBEDDING, EdgeKind.POSITION_EMBEDDING})
@@ -122,14 +128,13 @@ class Twin:
 
     def _randomise(self, graph: NeuralGraph, seed: int) -> None:
         """Draw numbers at the gain under which the outputs are nearest to 1, among those that listen to the inputs."""
-        others = _map_tensors(self._inputs, _other)
+        others = [_map_tensors(self._inputs, partial(_other, change)) for change in _CHANGES]
         tried = []  # (change by other inputs, distance from 1, gain)
         for gain in _GAINS:
             self._draw(graph, seed, gain)
             outputs = self._outputs()
             if not any(output.isnan().any() for output in outputs):
-                heard = _distance(self._outputs(others), outputs)
-                tried.append((heard, abs(math.log(_size(outputs))), gain))
+                tried.append((self._heard(others, outputs), abs(math.log(_size(outputs))), gain))
         if not tried:
             raise EncodingError(f"{self.name}: its output is NaN at random parameters in double precision")
         if max(tried)[0] < _HEARD:
@@ -138,6 +143,19 @@ class Twin:
                 f"{_HEARD}; give inputs that the output depends on, whose values differ from one another"
             )
         self._draw(graph, seed, min((size, gain) for heard, size, gain in tried if heard >= _HEARD)[1])
+
+    def _heard(self, others: Sequence[Any], outputs: list[Tensor]) -> float:
+        """How much the outputs change by the first other inputs that are enough, or by the best that there are."""
+        most = 0.0
+        for inputs in others:
+            if most < _HEARD:
+                try:
+                    most = max(most, _distance(self._outputs(inputs), outputs))
+                except (
+                    Exception
+                ) as error:  # what is legal, such as lengths in descending order, is the network's to say
+                    _log.info("%s takes no other inputs: %s: %s", self.name, type(error).__name__, error)
+        return most
 
     @torch.no_grad()
     def _draw(self, graph: NeuralGraph, seed: int, gain: float) -> None:
@@ -159,14 +177,14 @@ class Twin:
 
     def _outputs(self, inputs: Any = None) -> list[Tensor]:
         """The floating tensors that the network returns, wherever they lie in what it returns."""
-        with torch.no_grad():
-            return self._run(self._inputs if inputs is None else inputs)
+        return [output.detach() for output in self._run(self._inputs if inputs is None else inputs)]
 
     def _run(self, inputs: Any) -> list[Tensor]:
         self._model.train().eval()  # some modules keep what they have computed from parameters until they are trained
         devices = {p.device for p in self._parameters.values() if p.is_cuda}
         # Every run starts from the same state of the generators, should the network draw random numbers.
-        with torch.random.fork_rng([device.index for device in devices]), _double_precision():
+        # It may differentiate on its way.
+        with torch.random.fork_rng([device.index for device in devices]), _double_precision(), torch.enable_grad():
             result = call(self._model, _map_tensors(inputs, Tensor.clone))  # a layer may work in place
         outputs = [tensor for tensor in tensors_in(result) if tensor.is_floating_point()]
         if not outputs:
@@ -231,12 +249,12 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return type(value)(_map_tensors(item, function) for item in value) if isinstance(value, (tuple, list)) else value
 
 
-def _other(tensor: Tensor) -> Tensor:
-    """Other values of an input that are as legal: shaken numbers, indices in another order."""
+def _other(change: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """Other values of an input that are as legal: shaken numbers, changed indices."""
     if tensor.is_floating_point():
         noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0), dtype=tensor.dtype)
         return tensor + noise.to(tensor.device)
-    return tensor if tensor.dtype is torch.bool or not tensor.ndim else tensor.flip(-1)
+    return tensor if tensor.dtype is torch.bool or not tensor.numel() else change(tensor)
 
 
 # Outputs compared.

@@ -392,6 +392,30 @@ def test_too_small_a_share():
     assert check_encoding(mlp(3, 4, 3), torch.randn(2, 3), min_share=0.9).share > 0.9
 
 
+def test_inputs_of_which_not_all_others_are_legal():
+    """Lengths have to fall; it is enough that the outputs depend on what stands beside them."""
+
+    class Lengths(nn.Linear):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            assert (lengths.diff() <= 0).all()
+            return super().forward(x) * lengths[:, None]
+
+    inputs = (torch.randn(2, 4), torch.tensor([3, 1]))
+    assert check_encoding(Lengths(4, 3), inputs, ninokit.encode(nn.Linear(4, 3))).model == "Lengths"
+
+
+def test_a_network_that_differentiates_on_its_way():
+    class Slope(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.requires_grad_()
+            return torch.autograd.grad(super().forward(x).sum(), x, create_graph=True)[0]
+
+    layers = [nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)]
+    with torch.no_grad():
+        report = check_encoding(Slope(*layers), torch.randn(2, 4), ninokit.encode(nn.Sequential(*layers)))
+    assert report.share > 0.9
+
+
 def test_outputs_that_do_not_depend_on_the_inputs():
     class Constant(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

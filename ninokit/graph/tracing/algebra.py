@@ -168,6 +168,43 @@ class Algebra:
             first = self._meet(first, other, mode, usage, stay=stay)
         return first
 
+    def beside(
+        self,
+        operands: Sequence[Axes],
+        dims: Collection[int],
+        shape: Sequence[int],
+        mode: Mode = "multiply",
+        usage: Usage | None = None,
+        *,
+        stay: bool = False,
+    ) -> Axes:
+        """Numbers that meet at an index of their own along some dimensions, and at the same one along the others.
+
+        Args:
+            operands: the axes of the tensors; one with other numbers along a dimension than the result has has only
+                some of them.
+            dims: the dimensions of the result along which nothing is known of where they meet.
+            shape: the result's.
+            mode: see `elementwise`.
+            usage: see `elementwise`.
+            stay: see `elementwise`.
+
+        Returns:
+            The axes of the result.
+        """
+        met = self.elementwise([self._thin(axes, dims, shape) for axes in operands], mode, usage, stay=stay)
+        alike = tuple(size == 1 if dim in dims else met.alike[dim] for dim, size in enumerate(shape))
+        return replace(met, shape=tuple(shape), alike=alike)
+
+    def _thin(self, axes: Axes, dims: Collection[int], shape: Sequence[int]) -> Axes:
+        """With one index along some dimensions, and in fixed order along those of which it has a part."""
+        axes = axes.align(len(shape))
+        parts = [d for d, size in enumerate(shape) if axes.shape[d] not in (1, size) and d not in dims]
+        pinned = self.pin(axes, [*dims, *parts], "found by index")
+        thin = tuple(1 if dim in dims else size for dim, size in enumerate(shape))
+        alike = tuple(dim in dims or (same and dim not in parts) for dim, same in enumerate(axes.alike))
+        return replace(pinned, shape=thin, alike=alike)
+
     def label(self, axes: Axes, dim: int, why: str | None = "input") -> Axes:
         """Number the indices along a dimension that has no neurons.
 
@@ -248,8 +285,8 @@ class Algebra:
             {dim for dim in range(ndim) if left.is_position(dim)},
             {dim for dim in range(ndim) if right.is_position(dim)},
         )
-        left = self.pin(left, fixed[1], "meets positions")
-        right = self.pin(right, fixed[0], "meets positions")
+        left = self._meet_positions(left, fixed[1])
+        right = self._meet_positions(right, fixed[0])
         sums = None
         if mode != "multiply" and not left.owned and not right.owned:
             sums = self.elements.residual if mode == "add" else self.elements.tied
@@ -259,6 +296,17 @@ class Algebra:
         paired, attends = left.paired or right.paired, left.attends or right.attends
         met = Axes(shape, (), alike, paired=paired, attends=attends).from_tensors([left, right]).with_frames(frames)
         return self.pin(met, separated, "meets another order")
+
+    def _meet_positions(self, axes: Axes, dims: Collection[int]) -> Axes:
+        """Fix the order along some dimensions; neurons that lie along these alone stay neurons."""
+        frames: list[Tensor] = []
+        for frame in axes.frames:
+            if set(spans(frame)) <= set(dims):
+                self.fix(frame, "meets positions")
+                frames.append(frame)
+            else:
+                frames += self.pin(axes.with_frames([frame]), dims, "meets positions").frames
+        return axes.with_frames(frames)
 
     def _join_all(
         self,

@@ -147,6 +147,9 @@ class _Partition:
         self.colour = found.colour + mix(found.fixed, 1)
         with np.errstate(over="ignore"):
             np.add.at(self.colour, self.occ_node, mix(self.occ_base * 1_000_003 + self.occ_place, 2))
+            for salt, (old, new) in enumerate(self.residual):
+                np.add.at(self.colour, new, mix(_places_among(old, new), 5 + 8 * salt))
+                np.add.at(self.colour, old, mix(_places_among(new, old), 6 + 8 * salt))
         self.first = self._first_elements(count)
 
     def _pairs(self, a: Ints, b: Ints) -> tuple[Ints, Ints]:
@@ -379,6 +382,18 @@ def paired_groups(made: Grouping, first: Ints, second: Ints) -> Iterator[tuple[i
     for pair, place in zip(np.split(groups, bounds, axis=1), np.split(places, bounds, axis=1), strict=True):
         if pair.size:
             yield int(pair[0, 0]), int(pair[1, 0]), place[0], place[1]
+
+
+def _places_among(nodes: Ints, others: Ints) -> Ints:
+    """The place of each pair's second node among those that its first one is paired with.
+
+    Several gates of a recurrent layer, say, are added to by one neuron each; nothing else may tell them apart.
+    """
+    order = np.lexsort((others, nodes))
+    starts = np.flatnonzero(np.diff(nodes[order], prepend=-1))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return places
 
 
 def _make_rigid(made: Grouping, partition: _Partition) -> None:

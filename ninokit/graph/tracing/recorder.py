@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ninokit.graph.tracing.algebra import Algebra
 from ninokit.graph.tracing.axes import Axes, code
 from ninokit.graph.tracing.call import Call, Rule
 from ninokit.graph.tracing.elements import Elements, on_cpu
+from ninokit.graph.tracing.memory import find_window
 
 __all__ = ["Recorder"]
 
@@ -55,6 +57,7 @@ class Recorder(TorchDispatchMode):
         self._device = device
         self._without_inputs = False
         self._axes = WeakTensorKeyDictionary()
+        self._untold = WeakTensorKeyDictionary()  # an output of which a rule has said nothing → what made it
         self._brought = WeakTensorKeyDictionary()  # a tensor elsewhere → the one on the device in its place
         self._memory: dict[int, list[Any]] = {}
         self._names = WeakIdKeyDictionary()
@@ -88,6 +91,8 @@ class Recorder(TorchDispatchMode):
     def lookup(self, tensor: Tensor) -> Axes:
         """The axes of a tensor; one that no operator has made is a parameter, or positions."""
         known = self._axes.get(tensor)
+        if known is None and tensor in self._untold:
+            known = self._read_untold(tensor)
         if known is None:
             name = self._names.get(tensor)
             known = self._start(name, tensor) if name is not None else self._found(tensor)
@@ -146,14 +151,27 @@ class Recorder(TorchDispatchMode):
     def _follow(self, name: str, call: Call, before: list[Axes]) -> None:
         outputs = [value for value in tree_leaves(call.output) if isinstance(value, Tensor)]
         found = self._apply(name, call, outputs) or self._give_up(name, before, outputs)
-        for output, axes in zip(outputs, found, strict=False):
-            result = (Axes.constant(output.shape) if axes is None else axes).from_tensors(before)
+        for output, axes in zip_longest(outputs, found[: len(outputs)]):
+            if axes is None:
+                self._untold[output] = (name, before)
+                continue
+            result = axes.from_tensors(before)
             if self._without_inputs and not before:
                 result = replace(result, data=True)
             if call.in_place:
                 self._overwrite(call.args[0], result)
             self.note(output, result)
             self._remember(output)
+
+    def _read_untold(self, tensor: Tensor) -> Axes:
+        """An output of which a rule has said nothing is read: what it was made from keeps its order."""
+        name, made_from = self._untold.pop(tensor)
+        for axes in made_from:
+            self._algebra.pin_all(axes, f"in another output of {name}")
+        known = Axes.constant(tensor.shape).from_tensors(made_from)
+        self.note(tensor, known)
+        self._remember(tensor)
+        return known
 
     def _rule(self, name: str, *, in_place: bool) -> Rule | None:
         return self._rules.get(name) or (self._rules.get(name[:-1]) if in_place else None)
@@ -195,19 +213,24 @@ class Recorder(TorchDispatchMode):
         """Other tensors of the same memory see what is written; they keep what is known of them if it stays true."""
         old = self.lookup(target)
         same = len(old.frames) == len(axes.frames) and all(map(torch.equal, old.frames, axes.frames))
-        others = [ref() for ref in self._memory.get(target.untyped_storage()._cdata, [])]
-        others = [other for other in others if other is not None and other is not target]
-        if others and not same:
-            self._algebra.pin_all(axes, "written into a part of another tensor")
-        for other in others:
-            known = self.lookup(other)
+        for other in [ref() for ref in self._memory.get(target.untyped_storage()._cdata, [])]:
+            if other is None or other is target:
+                continue
             if _region(other) == _region(target):
                 self.note(other, axes)
                 continue
-            if not same:
-                self._algebra.pin_all(known, "written into in part")
-                known = known.with_frames([])
-            self.note(other, known.differ(range(other.ndim)).from_tensors([known, axes]))
+            known = self.lookup(other)
+            met = known if same else self._overwrite_part(target, axes, other)
+            self.note(other, met.differ(range(other.ndim)).from_tensors([known, axes]))
+
+    def _overwrite_part(self, target: Tensor, axes: Axes, other: Tensor) -> Axes:
+        """The axes of a tensor after something has been written into a part of it."""
+        known, window = self.lookup(other), find_window(target, other)
+        if window is not None:
+            return self._algebra.beside([known, window.lift(axes)], window.parts, other.shape, usage="token")
+        self._algebra.pin_all(axes, "written into a part of another tensor")
+        self._algebra.pin_all(known, "written into in part")
+        return known.with_frames([])
 
 
 def _fit(found: Any, outputs: Sequence[Tensor]) -> bool:

@@ -209,6 +209,12 @@ def indexed(s: _Scope, x: Tensor, _: object) -> Tensor:
     choices = [
         lambda: x.index_select(dim, index),
         lambda: x.gather(dim, along(x, dim, index).expand(x.shape)),
+        lambda: x.scatter_add(dim, along(x, dim, index).expand(x.shape), x.tanh()),
+        lambda: x.scatter(dim, along(x, dim, index).long(), 0.5),
+        lambda: x.index_add(dim, index, x.tanh()),
+        lambda: x.index_put((index % x.shape[0],), x.select(0, 0) * 0.5),
+        lambda: x * x.argmax(dim, keepdim=True),
+        lambda: x.topk(max(1, size // 2), dim)[s.choice([0, 1])] + x.mean(dim, keepdim=True),
         lambda: x.narrow(dim, 1, size - 1),
         lambda: x.select(dim, size // 2),
         lambda: x + x.flip(dim),
@@ -227,7 +233,7 @@ def reduced(s: _Scope, x: Tensor, _: object) -> Tensor:
     dim, keep = s.dim(x), s.flip()
     choices = [
         lambda: x.mean(dim, keepdim=keep),
-        lambda: x.max(dim, keepdim=keep)[0],
+        lambda: x.max(dim, keepdim=keep)[s.choice([0, 1])] * 1.0,
         lambda: x.softmax(dim),
         lambda: x - x.mean(dim, keepdim=True),
         lambda: torch.fft.fft(x, dim=dim).real,
@@ -274,12 +280,17 @@ def weighted(s: _Scope, x: Tensor, _: object) -> Tensor:
 def in_place(s: _Scope, x: Tensor, _: object) -> Tensor:
     dim = s.dim(x)
     made, zeros = x.clone(), torch.zeros_like(x)
+    turned = made.transpose(0, -1)
     first = (slice(None),) * dim + (slice(0, max(1, x.shape[dim] // 2)),)
     choices = [
         lambda: made[first].mul_(2),
         made[first].relu_,
         lambda: made.add_(x.flip(dim)),
         lambda: made.select(dim, 0).fill_(0.5),
+        lambda: made.select(dim, -1).copy_(x.select(dim, 0)),
+        lambda: made.select(dim, -1).add_(x.mean(dim)),
+        lambda: turned[:1].copy_(x.transpose(0, -1)[-1:]),
+        lambda: turned.diagonal(dim1=0, dim2=1).mul_(2),
         lambda: zeros[first].copy_(x[first]),
         lambda: made[first].add_(x.mean(dim, keepdim=True)),
     ]

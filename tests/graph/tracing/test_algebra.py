@@ -133,9 +133,11 @@ class TestElementwise:
 
     @pytest.mark.parametrize("turned", [False, True])
     def test_neurons_that_meet_positions_keep_their_order(self, board, turned):
-        operands = [board.data(board.numbers(3)), Axes.constant((3,))]
+        numbers = board.numbers(3)
+        operands = [board.data(numbers), Axes.constant((3,))]
         met = board.algebra.elementwise(operands[::-1] if turned else operands, "add")
-        assert met.frames == ()
+        assert len(met.frames) == 1
+        assert torch.equal(met.frames[0], numbers)
         assert board.fixed == [([0, 1, 2], "meets positions")]
 
     def test_equal_numbers_are_no_positions(self, board):

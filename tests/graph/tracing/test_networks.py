@@ -101,6 +101,102 @@ class Inception(nn.Module):
         return self.last(self.norm(x).mean((2, 3)))
 
 
+class GraphNetwork(nn.Module):
+    """Messages along edges, their sum at each node, and the largest of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.message, self.last = nn.Linear(6, 12), nn.Linear(12, 10), nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        source, target = torch.tensor([[0, 1, 2, 3, 3, 4, 5, 6], [1, 0, 3, 2, 0, 5, 6, 4]], device=x.device)
+        hidden = torch.relu(self.first(x))
+        messages = torch.relu(self.message(hidden[source]))
+        total = hidden.new_zeros(len(x), 10).index_add_(0, target, messages)
+        largest = hidden.new_zeros(len(x), 10).scatter_reduce(0, target[:, None].expand(-1, 10), messages, "amax")
+        return self.last(torch.cat([total, largest], -1))
+
+
+class Packed(nn.Module):
+    """Sequences of different lengths, packed and padded again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.out = nn.Embedding(9, 6), nn.Linear(16, 3)
+        self.cells = nn.LSTM(6, 8, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.tensor([4, 3, 2])
+        packed = nn.utils.rnn.pack_padded_sequence(self.tokens(x), lengths, batch_first=True)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(self.cells(packed)[0], batch_first=True)
+        return self.out(padded.mean(1))
+
+
+class StepByStep(nn.Module):
+    """A loop over time that writes its states into memory of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.start, self.last = nn.GRUCell(5, 8), nn.Parameter(torch.randn(8)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = x.new_empty(len(x), x.shape[1] + 1, 8)
+        states[:, 0] = self.start
+        for step in range(x.shape[1]):
+            states[:, step + 1] = self.cell(x[:, step], states[:, step].clone())
+        states[states < 0] = 0
+        return self.last(states.mean(1))
+
+
+class Started(nn.Module):
+    """An LSTM whose first state is made from other inputs: to each neuron's sums two others' are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.memory, self.cell = nn.Linear(5, 8), nn.Linear(5, 8), nn.LSTMCell(5, 8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.tanh(self.hidden(x[:, 0])), self.memory(x[:, 0])
+        for step in range(1, x.shape[1]):
+            state = self.cell(x[:, step], state)
+        return self.last(state[0])
+
+
+class Slope(nn.Module):
+    """The gradient of a potential by its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.potential = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 10), nn.SiLU(), nn.Linear(10, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.requires_grad_()
+            return torch.autograd.grad(self.potential(x)[:, 0].sum(), x, create_graph=True)[0]
+
+
+class Unpooled(nn.Module):
+    """Down and up, to where the largest were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, largest = nn.functional.max_pool2d(torch.relu(self.first(x)), 2, return_indices=True)
+        return self.last(nn.functional.max_unpool2d(torch.relu(self.middle(pooled)), largest, 2))
+
+
+class BagOfWords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.last = nn.EmbeddingBag(9, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.words(x))
+
+
 def shuffled() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 1),
@@ -131,6 +227,10 @@ def sequences() -> Tensor:
     return torch.randn(2, 4, 5)
 
 
+def tokens() -> Tensor:
+    return torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0], [8, 1, 0, 0]])
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], float]] = {
     # name → the network, its inputs, and the share of the parameters that move at least
     "U-Net": (UNet, image(8), 0.99),
@@ -145,6 +245,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], float]]
     "shared layer": (Shared, vectors, 0.97),
     "group norm": (grouped, image(4), 0.99),
     "channel shuffle": (shuffled, image(4), 0.99),
+    "graph network": (GraphNetwork, vectors, 0.98),
+    "packed sequences": (Packed, tokens, 0.9),
+    "step by step": (StepByStep, sequences, 0.99),
+    "state from data": (Started, sequences, 0.99),
+    "gradient": (Slope, vectors, 0.99),
+    "unpooled": (Unpooled, image(4), 0.98),
+    "bag of words": (BagOfWords, tokens, 0.9),
     "concatenations": (Inception, image(6), 0.99),
 }
 
@@ -156,6 +263,34 @@ def test_network(name):
     graph = trace(model, x)
     assert graph.num_parameters == sum(parameter.numel() for parameter in model.parameters())
     check_encoding(model, x, graph, min_share=share)
+
+
+def test_messages_come_from_the_first_layer():
+    graph = trace(GraphNetwork(), vectors())
+    edges = {block.parameter: (block.src.name, block.dst.name) for block in graph.edges if block.parameter}
+    assert edges["first.weight"][1] == edges["message.weight"][0]
+    assert {block.src.name for block in graph.blocks["last.weight"]} == {edges["message.weight"][1]}
+
+
+def test_gates_to_which_data_is_added_are_whole():
+    assert len(trace(Started(), sequences()).neurons) < 25
+
+
+def test_what_is_added_to_inputs_goes_on():
+    """Neurons whose order the inputs fix are the next layer's all the same."""
+    layer = nn.TransformerEncoderLayer(6, 2, 10, batch_first=True)
+    graph = trace(layer, torch.randn(2, 4, 6))
+    (hidden,) = {block.dst.name for block in graph.blocks["linear1.weight"]}
+    (residual,) = {block.dst.name for block in graph.blocks["self_attn.out_proj.weight"]}
+    assert {block.src.name for block in graph.blocks["linear1.weight"]} == {residual}
+    assert {block.src.name for block in graph.blocks["linear2.weight"]} == {hidden}
+
+
+def test_states_in_memory_are_the_cells():
+    graph = trace(StepByStep(), sequences())
+    (cell,) = {block.src.name for block in graph.blocks["cell.weight_hh"]}
+    assert {block.src.name for block in graph.blocks["last.weight"]} == {cell}
+    assert {block.dst.name for block in graph.blocks["start"]} == {cell}
 
 
 def test_gates_of_an_lstm():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import ninokit
 from ninokit.errors import PluginError
@@ -109,6 +110,12 @@ _each(
     "tied",
     lambda operator: lambda h, k, v, m: h + operator(h.sigmoid(), k.sigmoid()),
 )
+_each(
+    "sigmoid_backward silu_backward tanh_backward gelu_backward",
+    "tied",
+    lambda operator: lambda h, k, v, m: operator(k, h),
+)
+_each("mish_backward", "tied", lambda operator: lambda h, k, v, m: operator(k, h), composed=True)
 _each("true_divide", "tied", lambda operator: lambda h, k, v, m: operator(h, k.exp()), composed=True)
 _each(
     "bitwise_and bitwise_or bitwise_xor",
@@ -120,6 +127,11 @@ add(
     clamp=lambda h, k, v, m: h + aten.clamp(h, k),
     masked_fill=lambda h, k, v, m: aten.masked_fill(h, k > 0, 0.5),
     where=lambda h, k, v, m: aten.where(h > k, h, k),
+    elu_backward=lambda h, k, v, m: aten.elu_backward(k, 1.0, 1.0, 1.0, False, h),
+    hardtanh_backward=lambda h, k, v, m: aten.hardtanh_backward(k, h, -0.5, 0.5),
+    leaky_relu_backward=lambda h, k, v, m: aten.leaky_relu_backward(k, h, 0.1, False),
+    softplus_backward=lambda h, k, v, m: aten.softplus_backward(k, h, 1.0, 20.0),
+    threshold_backward=lambda h, k, v, m: aten.threshold_backward(k, h, 0.0),
 )
 add(
     "tied",
@@ -226,12 +238,68 @@ add(
 add("free", glu=lambda h, k, v, m: aten.glu(h, 1))
 add("free", image=True, composed=True, native_channel_shuffle=lambda h, k, v, m: aten.native_channel_shuffle(h, 2))
 
-# Numbers that are looked up.
+
+def some(indices: list[int]) -> Tensor:
+    return torch.tensor(indices, device=torch.empty(0).device)
+
+
+# Numbers that are looked up, and written where an index says.
 add(
     "free",
     embedding=lambda h, k, v, m: aten.embedding(h, torch.tensor([2, 0, 1, 1], device=h.device)),
     index=lambda h, k, v, m: aten.index(h, [torch.tensor([2, 0, 1, 1], device=h.device)]),
     cumsum=lambda h, k, v, m: aten.cumsum(h, 0),
+)
+add(
+    "free",
+    _embedding_bag=lambda h, k, v, m: aten._embedding_bag(h, some([2, 0, 1, 1, 3, 0]), some([0, 1, 3, 4]))[0],
+    _embedding_bag_forward_only=lambda h, k, v, m: functional.embedding_bag(
+        some([2, 0, 1, 1, 3, 0]), h.detach(), some([0, 1, 3, 4])
+    ),
+    gather=lambda h, k, v, m: aten.gather(h, 0, some([2, 0, 1, 1])[:, None].expand(4, 6)),
+    index_fill=lambda h, k, v, m: aten.index_fill(h, 0, some([1]), 0.5),
+    _pack_padded_sequence=lambda h, k, v, m: aten._pack_padded_sequence(h[:, None], torch.tensor([4]), False)[0],
+    select_backward=lambda h, k, v, m: aten.select_backward(h[0], [4, 6], 0, 2) + h,
+    slice_backward=lambda h, k, v, m: aten.slice_backward(h[1:3], [4, 6], 0, 1, 3, 1) + h,
+)
+add(
+    "free",
+    composed=True,
+    _pad_packed_sequence=lambda h, k, v, m: aten._pad_packed_sequence(h, torch.tensor([1] * 4), True, 0.0, 4)[0],
+)
+add(
+    "tied",
+    index_put=lambda h, k, v, m: aten.index_put(h, [some([2, 0])], k[:2]),
+    index_copy=lambda h, k, v, m: aten.index_copy(h, 0, some([2, 0]), k[:2]),
+    scatter=lambda h, k, v, m: aten.scatter(h, 0, some([2, 0, 1, 1])[:, None].expand(4, 6), k),
+)
+add(
+    "sum",
+    index_add=lambda h, k, v, m: aten.index_add(h, 0, some([2, 0, 2]), k[:3]),
+    index_reduce=lambda h, k, v, m: aten.index_reduce(h, 0, some([2, 0, 2]), k[:3], "amax"),
+    scatter_add=lambda h, k, v, m: aten.scatter_add(h, 0, some([2, 0, 1, 1])[:, None].expand(4, 6), k),
+    scatter_reduce=lambda h, k, v, m: aten.scatter_reduce(h, 0, some([2, 0, 1, 1])[:, None].expand(4, 6), k, "mean"),
+)
+add(
+    "free",
+    argmax=lambda h, k, v, m: h * aten.argmax(h, 0),
+    argmin=lambda h, k, v, m: h * aten.argmin(h, 0, True),
+    sort=lambda h, k, v, m: aten.sort(h, 0)[0],
+    topk=lambda h, k, v, m: aten.topk(h, 2, 0)[0],
+)
+add(
+    "tied",
+    image=True,
+    max_unpool2d=lambda h, k, v, m: aten.max_unpool2d(
+        k[..., :2, :2], functional.max_pool2d(h, 2, return_indices=True)[1], [4, 4]
+    ),
+    max_unpool3d=lambda h, k, v, m: aten.max_unpool3d(
+        k.view(2, 8, 4, 2, 2)[:, :, :2, :1, :1],
+        functional.max_pool3d(h.view(2, 8, 4, 2, 2), 2, return_indices=True)[1],
+        [4, 2, 2],
+        [2, 2, 2],
+        [0, 0, 0],
+    ),
 )
 add(
     "fixed",
@@ -399,6 +467,21 @@ def test_rule(name, caplog):
     assert (list(first) == other) is (case.expected == "tied")
     assert (residual == {frozenset([*first, *other])}) is (case.expected == "sum")
     assert bool(heads) is (case.expected == "heads")
+
+
+SECOND_OUTPUTS = {
+    "max": lambda h, k: k * (1 + h.max(0)[1]),
+    "topk": lambda h, k: k * (1 + h.topk(4, 0)[1]),
+    "max_pool": lambda h, k: k * (1 + functional.max_pool1d(h.t()[None], 2, return_indices=True)[1][0].t()[:1]),
+    "layer_norm": lambda h, k: k * aten.native_layer_norm(h.t(), [4], None, None, 1e-5)[1].t(),
+}
+
+
+@pytest.mark.parametrize("function", SECOND_OUTPUTS.values(), ids=SECOND_OUTPUTS)
+def test_second_outputs_know_their_neurons(function):
+    """The other layer's were fixed instead, which left free what the indices and moments are of."""
+    model = Around(lambda h, k, v, m: function(h, k))
+    check_encoding(model, model.example, trace(model, model.example))
 
 
 @pytest.mark.parametrize("extreme", [torch.max, torch.min])

@@ -62,6 +62,16 @@ def constants_written_into(net: Any, x: Tensor) -> Tensor:
     return functional.linear(functional.linear(x, net.first) * functional.linear(places.to(x), net.gate), net.last)
 
 
+def written_in_part(net: Any, x: Tensor) -> Tensor:
+    hidden = functional.linear(x, net.first)
+    index = torch.tensor([[1], [0], [2]], device=hidden.device)
+    return functional.linear(hidden.scatter(0, index, hidden[:, :1].detach() * 0 + 0.5), net.last)
+
+
+def index_of_the_largest(net: Any, x: Tensor) -> Tensor:
+    return functional.linear(functional.linear(x, net.other) * functional.linear(x, net.first).max(0)[1], net.last)
+
+
 def nothing_read(net: Any, x: Tensor) -> Tensor:
     hidden = functional.linear(x, net.first)
     return functional.linear(hidden, net.last) + functional.linear(hidden[..., []], net.empty)
@@ -172,6 +182,11 @@ CASES = {
     # No single view reads the places of a neuron, nor the numbers of two dimensions with another one between.
     "pixels flattened": Case(pixels_flattened, {"first": (4, 1, 1, 1), "head": (2, 16)}, ((2, 1, 2, 2),)),
     "unfolded channels": Case(unfolded, {"kernel": (5, 2, 2, 2)}, ((3, 2, 2, 2),)),
+    "written in part": Case(written_in_part, {"first": (4, 3), "last": (2, 4)}, ((3, 3),)),
+    # Its numbers are one a neuron; those of the other layer were fixed in their place.
+    "index of the largest": Case(
+        index_of_the_largest, {"first": (4, 3), "other": (4, 3), "last": (2, 4)}, ((3, 3),), 0.9
+    ),
     # A parameter without numbers has no edges.
     "nothing read": Case(nothing_read, {"first": (4, 3), "last": (2, 4), "empty": (2, 0)}, ((3, 3),)),
     # There was no rule.

@@ -110,11 +110,31 @@ _PRODUCTS = [
     "xlogy",
 ]
 
+# The derivatives of activations, of networks that differentiate on their way.
+_BACKWARD = [
+    "elu_backward",
+    "gelu_backward",
+    "hardtanh_backward",
+    "leaky_relu_backward",
+    "mish_backward",
+    "sigmoid_backward",
+    "silu_backward",
+    "softplus_backward",
+    "tanh_backward",
+    "threshold_backward",
+]
+
 _SUMS = ["add", "rsub", "sub"]
 
+# Those without values among them: none of these is read before it is written.
 _CONSTANTS = [
+    "empty",
+    "empty_like",
+    "empty_strided",
     "full",
     "full_like",
+    "new_empty",
+    "new_empty_strided",
     "new_full",
     "new_ones",
     "new_zeros",
@@ -127,13 +147,8 @@ _CONSTANTS = [
 
 _POSITIONS = [
     "arange",
-    "empty",
-    "empty_like",
-    "empty_strided",
     "eye",
     "linspace",
-    "new_empty",
-    "new_empty_strided",
     "rand",
     "randn",
     "randint",
@@ -180,7 +195,7 @@ def _positions(call: Call) -> Axes:
 
 ELEMENTWISE: Mapping[str, Rule] = {
     **{f"aten.{name}": _alone for name in _ONE},
-    **{f"aten.{name}": _product for name in _PRODUCTS},
+    **{f"aten.{name}": _product for name in (*_PRODUCTS, *_BACKWARD)},
     **{f"aten.{name}": _sum for name in _SUMS},
     **{f"aten.{name}": _fill for name in (*_CONSTANTS, "fill", "zero")},
     **{f"aten.{name}": _positions for name in _POSITIONS},

@@ -14,14 +14,24 @@ __all__ = ["SPATIAL"]
 def _positions(dims: int) -> Rule:
     """What acts along the last `dims` dimensions, on each channel alike."""
 
-    def rule(call: Call) -> Axes | list[Axes | None]:
+    def rule(call: Call) -> Axes | list[Axes]:
         axes = call.axes(0)
         ndim = len(axes.shape)
         axes = call.algebra.pin(axes, range(ndim - dims, ndim), "positions that are pooled or resized")
         axes = axes.differ(range(ndim - dims, ndim))  # as padding may count
         alike = tuple(same or size == 1 for same, size in zip(axes.alike, call.shape, strict=True))
         pooled = replace(axes, shape=tuple(call.shape), alike=alike)
-        return [pooled, Axes.constant(call.shape)] if isinstance(call.output, (tuple, list)) else pooled
+        return [pooled, pooled] if isinstance(call.output, (tuple, list)) else pooled  # the indices of the largest
+
+    return rule
+
+
+def _unpool(dims: int) -> Rule:
+    """Numbers put back to where indices say, along the last `dims` dimensions."""
+
+    def rule(call: Call) -> Axes:
+        ndim = len(call.shape)
+        return call.algebra.beside([call.axes(0), call.axes(1)], range(ndim - dims, ndim), call.shape)
 
     return rule
 
@@ -89,6 +99,8 @@ SPATIAL: Mapping[str, Rule] = {
             "upsample_trilinear3d": 3,
         }.items()
     },
+    "aten.max_unpool2d": _unpool(2),
+    "aten.max_unpool3d": _unpool(3),
     "aten.im2col": _unfold,
     "aten.unfold": _windows,
     "aten.col2im": _fold,
