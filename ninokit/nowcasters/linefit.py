@@ -10,6 +10,7 @@ from torch import Tensor
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.nowcasters.base import History, Nowcaster, check_forecast, forecast_dtype
+from ninokit.nowcasters.workers import plain_mode
 
 __all__ = ["LineFit"]
 
@@ -52,4 +53,6 @@ class LineFit(Nowcaster):
         weights = 1 / self.context + ahead * centred / centred.square().sum()
         for name, states in history.items():
             dtype = forecast_dtype(states)
-            yield name, torch.tensordot(weights.to(states.device, dtype), states.to(dtype), dims=1)
+            with plain_mode(states.device):
+                prediction = torch.tensordot(weights.to(states.device, dtype), states.to(dtype), dims=1)
+            yield name, prediction

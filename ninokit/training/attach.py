@@ -54,22 +54,23 @@ def attach(
     The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
     nowcaster predicts them. A prediction that is not finite is refused and logged, and the weights stay. Frozen
-    parameters, and those the optimizer does not have, give context and are never written, nor are weights that have not
-    moved in the period (as far as a narrow ``history_dtype`` tells), such as those of a group whose learning rate is 0
-    or an embedding's padding; those that the graph leaves out, since the network does not use them, do neither, and a
-    warning names them.
+    parameters, and those the optimizer does not have, give context to nowcasters that read the graph and are never
+    written, nor are weights that have not moved in the period (as far as a narrow ``history_dtype`` tells), such as
+    those of a group whose learning rate is 0 or an embedding's padding; those that the graph leaves out, since the
+    network does not use them, do neither, and a warning names them. Weights that are set in the middle of a period, as
+    by ``model.load_state_dict``, look like training; detach then, and attach again.
 
     In data-parallel training give the model in its DistributedDataParallel: then all processes jump, or none, and to
     the same weights. Attached to an optimizer that counts its steps, as Adam's does, and has done some, nowcasting goes
-    on from that count.
+    on from that count; for one that does not count them, as SGD, set `Nowcasting.steps`.
 
     The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
     anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as
     `torch.distributed.checkpoint` does, or copies the optimizer, loses the history; the next nowcast then comes
     after a whole new period.
 
-    The history takes the memory of as many copies of the parameters as the nowcaster has context, where they are and
-    in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
+    The history takes the memory of as many copies of the parameters (but those of a frozen backbone, if the nowcaster
+    reads no graph) as the nowcaster has context, where they are and in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
     memory of the host; each state is copied there beside the training, and takes the memory of one state on the GPU
     meanwhile. A ``history_dtype`` narrower than a parameter rounds its states, and the predicted weights start from
     the rounded ones; weights that a refused nowcast has overwritten still get their own bits back, from a copy beside
@@ -127,7 +128,8 @@ def attach(
     registry()  # plugins are loaded now, not in the middle of the training
     if not isinstance(nowcaster, Nowcaster):
         nowcaster = nowcasters.load(nowcaster)
-    if not isinstance(recalibrate_batchnorm, int) or recalibrate_batchnorm < 0:
+    _check_nowcaster(nowcaster)
+    if not isinstance(recalibrate_batchnorm, Integral) or recalibrate_batchnorm < 0:
         raise ConfigError(
             f"recalibrate_batchnorm: expected a whole number of steps from 0 up, got {recalibrate_batchnorm!r}"
         )
@@ -136,11 +138,12 @@ def attach(
     model = unwrap(model)
     if graph is None and nowcaster.needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
-    parameters = _parameters(optimizers, model, graph)
+    parameters = _parameters(optimizers, model, graph, alone=not nowcaster.needs_graph)
     _check_kinds(parameters, nowcaster)
+    _check_memory(parameters)
     history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
     run_step_hooks(optimizers[-1])
-    recalibration = Recalibration(model, recalibrate_batchnorm)
+    recalibration = Recalibration(model, int(recalibrate_batchnorm))
     return Nowcasting(optimizers, model, parameters, history, nowcaster, graph, plan, recalibration, replicas)
 
 
@@ -166,6 +169,27 @@ def _whole(name: str, number: int) -> int:
     if not isinstance(number, Integral):
         raise ConfigError(f"{name}: expected whole numbers, got {number!r}")
     return int(number)
+
+
+def _check_nowcaster(nowcaster: Nowcaster) -> None:
+    for name in ("context", "max_horizon"):
+        number = getattr(nowcaster, name, None)
+        if not isinstance(number, int) or number < 1:
+            raise ConfigError(f"nowcaster: expected {name} of {type(nowcaster).__name__} from 1 up, got {number!r}")
+
+
+def _check_memory(parameters: Mapping[str, Tensor]) -> None:
+    """Two parameters of the same memory would jump twice, and a refused jump could not be undone."""
+    owners: dict[int, str] = {}
+    for name, parameter in parameters.items():
+        if parameter.is_meta or not parameter.numel():
+            continue
+        other = owners.setdefault(parameter.data_ptr(), name)
+        if other != name:
+            raise ConfigError(
+                f"model: {other} and {name} are two parameters of the same memory; tie them by making them one, as "
+                "module.weight = other.weight does"
+            )
 
 
 def _check_kinds(parameters: Mapping[str, Tensor], nowcaster: Nowcaster) -> None:
@@ -215,8 +239,13 @@ def _check_types(
         raise ConfigError("optimizer: a nowcasting is attached to it already; call its detach() first")
 
 
-def _parameters(optimizers: Sequence[Optimizer], model: nn.Module, graph: NeuralGraph | None) -> dict[str, Tensor]:
-    """The parameters to nowcast by name, after a check that they are the graph's and the optimizer's."""
+def _parameters(
+    optimizers: Sequence[Optimizer], model: nn.Module, graph: NeuralGraph | None, *, alone: bool
+) -> dict[str, Tensor]:
+    """The parameters to look at by name, after a check that they are the graph's and the optimizer's.
+
+    Where each is forecast `alone`, those of a frozen backbone, which the optimizer does not have either, say nothing.
+    """
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     optimized = optimized_ids(optimizers)
     shared = [name for name, parameter in parameters.items() if id(parameter) in optimized]
@@ -230,7 +259,7 @@ def _parameters(optimizers: Sequence[Optimizer], model: nn.Module, graph: Neural
     others = len(optimized) - len(shared)
     if others:
         _log.info("the optimizer has %d parameters that are not the model's; they are left alone", others)
-    return parameters
+    return {name: p for name, p in parameters.items() if not alone or p.requires_grad or id(p) in optimized}
 
 
 def _without_left_out(parameters: Mapping[str, Tensor], graph: NeuralGraph) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ batch's own statistics, so that nothing but evaluation looks at the old ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,9 +20,8 @@ __all__ = ["Recalibration"]
 _log = logging.getLogger(__name__)
 
 
-class _Collecting(NamedTuple):
-    norm: _BatchNorm
-    momentum: float | None  # its own, meanwhile replaced
+# A norm that collects → its own momentum, whoever has it collect: two trainings may share one.
+_OWN_MOMENTUM: MutableMapping[_BatchNorm, float | None] = WeakKeyDictionary()
 
 
 class Recalibration:
@@ -51,7 +51,7 @@ class Recalibration:
         self._model = model
         self._steps = steps
         self._left = 0  # of those steps
-        self._collecting: dict[str, _Collecting] = {}
+        self._collecting: dict[str, _BatchNorm] = {}
 
     def start(self) -> None:
         """Collect anew from now on, also where an earlier jump's collection is still on its way."""
@@ -70,9 +70,11 @@ class Recalibration:
                 self.stop()
 
     def stop(self) -> None:
-        """Give every norm its momentum back; the statistics stay as they are."""
-        for norm, momentum in self._collecting.values():
-            norm.momentum = momentum
+        """Give every norm its momentum back, unless it has got another one; the statistics stay as they are."""
+        for norm in self._collecting.values():
+            momentum = _OWN_MOMENTUM.pop(norm, None)
+            if norm.momentum is None:
+                norm.momentum = momentum
         self._collecting.clear()
         self._left = 0
 
@@ -98,7 +100,8 @@ class Recalibration:
         self._left = left if self._collecting else 0
 
     def _collect(self, name: str, norm: _BatchNorm) -> None:
-        self._collecting[name] = _Collecting(norm, norm.momentum)
+        _OWN_MOMENTUM.setdefault(norm, norm.momentum)
+        self._collecting[name] = norm
         norm.momentum = None
 
     def _norms(self) -> dict[str, _BatchNorm]:

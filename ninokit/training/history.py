@@ -129,7 +129,8 @@ class StateHistory:
     def _allocate(self, parameter: Tensor) -> Tensor:
         dtype = parameter.dtype if self._dtype is None or not parameter.is_floating_point() else self._dtype
         shape = (self._context, *parameter.shape)
-        return self._transfer.allocate(parameter, shape, dtype, self._device or parameter.device)
+        with torch.inference_mode(False):  # in which a state may be loaded, but is not taken
+            return self._transfer.allocate(parameter, shape, dtype, self._device or parameter.device)
 
 
 def holds_all_bits(states: Tensor, parameter: Tensor) -> bool:

@@ -47,7 +47,7 @@ def jump(
     with Rollback(parameters, states) as rollback:
         with replicas.all_or_none():
             still = True
-            for name, prediction in predictions:
+            for name, prediction in map(_pair, predictions):
                 checked = _checked(name, parameters.get(name), prediction)
                 if name in trained:
                     moves = _moves(states[name])
@@ -58,6 +58,13 @@ def jump(
             if still:
                 raise ForecastError("no trained weight has moved in the period, as far as its states tell")
         replicas.equalize(parameters[name] for name in sorted(trained))
+
+
+def _pair(predicted: object) -> tuple[str, Tensor]:
+    """What a forecast yields, which a nowcaster may get wrong."""
+    if not isinstance(predicted, tuple) or len(predicted) != 2 or not isinstance(predicted[1], Tensor):
+        raise ForecastError(f"predictions: expected pairs of a name and a tensor, got {predicted!r:.60}")
+    return predicted
 
 
 def _checked(name: str, parameter: Tensor | None, prediction: Tensor) -> Tensor:

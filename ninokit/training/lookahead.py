@@ -6,17 +6,11 @@ are never run, and those on its state can't be registered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from ninokit.errors import ConfigError
 
-__all__ = ["restart_slow_weights", "run_step_hooks", "state_owner"]
-
-_SLOW = "lookahead_slow_buff"  # in timm's state of each parameter
+__all__ = ["run_step_hooks", "state_owner"]
 
 
 def state_owner(optimizer: Optimizer) -> Optimizer:
@@ -50,17 +44,3 @@ def run_step_hooks(optimizer: Optimizer) -> None:
             "hooks; make the optimizer anew, attach, then make the scheduler"
         )
     optimizer._patch_step_function()
-
-
-@torch.no_grad()
-def restart_slow_weights(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:
-    """Let slow weights jump too; left behind, they would pull the trained ones half of the way back.
-
-    Args:
-        optimizer: any optimizer.
-        parameters: what has jumped; slow weights are set to where they are now.
-    """
-    state = state_owner(optimizer).state
-    for parameter in parameters:
-        if _SLOW in state.get(parameter, {}):
-            state[parameter][_SLOW].copy_(parameter)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,14 +18,17 @@ from ninokit.errors import ForecastError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
+from ninokit.nowcasters.workers import plain_mode
 from ninokit.plugins import registry
 from ninokit.training.batchnorm import Recalibration
 from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory
 from ninokit.training.jump import jump
-from ninokit.training.lookahead import restart_slow_weights, state_owner
+from ninokit.training.lookahead import state_owner
+from ninokit.training.optimizer_memory import follow_jump
 from ninokit.training.plan import NowcastPlan
 from ninokit.training.replicas import Replicas
+from ninokit.training.step_calls import StepCalls
 
 __all__ = ["STATE_KEY", "Nowcasting", "attached_to", "optimized_ids"]
 
@@ -35,7 +41,8 @@ class Nowcasting:
     """Nowcasting at work on an optimizer, or on several; made by `ninokit.attach`.
 
     Attributes:
-        steps: real optimizer steps so far; those before attaching too, if the optimizer counts its own.
+        steps: real optimizer steps so far; those before attaching too, if the optimizer counts its own. Where it does
+            not, as SGD, and has done some, set this to their number before the next.
         events: what happened at each nowcast, in order.
         graph: the network's neural graph, None if the nowcaster needs none.
         nowcaster: what predicts.
@@ -56,7 +63,8 @@ class Nowcasting:
         self.events: list[NowcastEvent] = []
         self.graph = graph
         self.nowcaster = nowcaster
-        self._optimizers = list(optimizers)
+        # Its hooks hold the handle: were it to hold the optimizer, neither would go before the garbage collector comes.
+        self._optimizer_refs = [weakref.ref(optimizer) for optimizer in optimizers]
         self._model = model
         self._parameters = dict(parameters)
         self._plan = plan
@@ -64,14 +72,23 @@ class Nowcasting:
         self._recalibration = recalibration
         self._replicas = replicas
         self._fault = ""  # why a state of this period could not be taken
+        self._calls = StepCalls()
+        self._warned = False  # of parameters that came later
         self._saved: Any = None  # taken from a state that the optimizer is loading
         *others, last = optimizers  # after the last one's step all weights are those of the next batch
         owner = state_owner(last)
         self.steps = _steps_taken(owner, 0)
+        if owner.state and not self.steps:
+            _log.warning(
+                "%s has done steps, and does not count them; if they are among total_steps, set the handle's steps to "
+                "their number",
+                type(owner).__name__,
+            )
         if self.steps and not plan.allows_nowcast(self.steps - self.steps % plan.period + plan.period):
             self._warn_of_the_end()
         self._hooks = [
             *(other.register_step_post_hook(self._after_other_step) for other in others),
+            last.register_step_pre_hook(self._before_step),
             last.register_step_post_hook(self._after_step),
             owner.register_state_dict_post_hook(self._save),
             owner.register_load_state_dict_pre_hook(self._take_saved),
@@ -96,12 +113,23 @@ class Nowcasting:
         self._history.release()
         self._recalibration.stop()
 
+    @property
+    def _optimizers(self) -> list[Optimizer]:
+        return [optimizer for ref in self._optimizer_refs if (optimizer := ref()) is not None]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled step would compile nowcasts with it
+    def _before_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._calls.enter()
+
     def _after_other_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Nothing is done before the last optimizer's step; the hook marks that this one is attached to."""
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        if _was_skipped(optimizer):
-            return
+        if self._calls.leave() and not _was_skipped(optimizer):
+            self._count_step()
+
+    def _count_step(self) -> None:
         self.steps += 1
         self._recalibration.count_step()
         if not self._plan.is_snapshot(self.steps):
@@ -131,7 +159,9 @@ class Nowcasting:
         horizon = self._plan.horizon(self.steps)
         start = time.perf_counter()
         try:
-            jump(self._predictions(horizon), self._parameters, self._history.states, self._trained(), self._replicas)
+            with self._plain_modes():
+                states, trained = self._history.states, self._trained()
+                jump(self._predictions(horizon), self._parameters, states, trained, self._replicas)
             reason = ""
         except Exception as error:  # whatever a nowcaster does, the training goes on
             reason = str(error) if isinstance(error, ForecastError) else f"{type(error).__name__}: {error}"
@@ -142,10 +172,18 @@ class Nowcasting:
             _log.warning("step %d: nowcast refused, the weights stay: %s", self.steps, reason)
         else:
             _log.info("step %d: nowcast of horizon %d in %.3f s", self.steps, horizon, event.seconds)
+            before = {self._parameters[name]: states[name][-1] for name in trained}
             for optimizer in self._optimizers:
-                restart_slow_weights(optimizer, [self._parameters[name] for name in self._trained()])
+                follow_jump(optimizer, before)
             self._recalibration.start()
         registry().notify(event)
+
+    def _plain_modes(self) -> ExitStack:
+        """What makes any nowcaster compute as it is written, though the step is taken under autocast."""
+        modes = ExitStack()
+        for kind in sorted({"cpu"} | {parameter.device.type for parameter in self._parameters.values()}):
+            modes.enter_context(plain_mode(torch.device(kind)))
+        return modes
 
     def _predictions(self, horizon: int) -> Iterator[tuple[str, Tensor]]:
         if self._fault:
@@ -157,9 +195,23 @@ class Nowcasting:
         present = {id(parameter) for parameter in self._model.parameters()}
         if gone := [name for name, parameter in self._parameters.items() if id(parameter) not in present]:
             raise ForecastError(f"{listed(gone)}: no longer the model's own since attaching; detach, and attach again")
+        self._warn_of_newcomers()
         if not self._trained():
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
         yield from self.nowcaster.forecast(self.graph, self._history.states, horizon)
+
+    def _warn_of_newcomers(self) -> None:
+        known = {id(parameter) for parameter in self._parameters.values()}
+        aside = set(self.graph.left_out) if self.graph is not None else set()
+        optimized = optimized_ids(self._optimizers)
+        new = [
+            name
+            for name, parameter in self._model.named_parameters()
+            if parameter.requires_grad and id(parameter) in optimized - known and name not in aside
+        ]
+        if new and not self._warned:
+            _log.warning("not nowcast, as they are new to training since attaching: %s; attach again", listed(new))
+            self._warned = True
 
     def _trained(self) -> set[str]:
         """The parameters that may be written: not frozen, and the optimizer's."""

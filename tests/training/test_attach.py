@@ -364,6 +364,83 @@ class TestWorksWith:
         train(network, optimizer, batches[:10])
         torch.testing.assert_close(network[0].weight.detach(), start["0.weight"] + 0.25, atol=1e-4, rtol=0)
 
+    def test_layers_added_later(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        network.append(nn.Linear(1, 1))
+        optimizer.add_param_group({"params": list(network[3].parameters())})
+        train(network, optimizer, batches[:30])
+        assert nowcasting.accepted == 3
+        expected = "not nowcast, as they are new to training since attaching: 3.weight, 3.bias; attach again"
+        assert caplog.messages.count(expected) == 1
+
+    def test_a_step_that_calls_another_one_counts_once(self, network, batches, train, scripted):
+        class Clamped(torch.optim.SGD):
+            def step(self, closure=None):
+                loss = super().step(closure)
+                with torch.no_grad():
+                    for group in self.param_groups:
+                        for parameter in group["params"]:
+                            parameter.clamp_(-10, 10)
+                return loss
+
+        torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)  # from now on torch runs hooks on its steps
+        optimizer = Clamped(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:40])
+        assert nowcasting.steps == 40
+        assert [event.step for event in nowcasting.events] == [10, 20, 30, 40]
+
+    @pytest.mark.parametrize("name", ["linefit", "scripted"])
+    def test_a_step_under_autocast(self, network, batches, scripted, name):
+        """Its products were rounded to bfloat16, and with them all the weights."""
+
+        class Product(scripted):
+            def forecast(self, graph, history, horizon):
+                for parameter, states in history.items():
+                    yield parameter, (torch.full((1, len(states)), 0.2) @ states.flatten(1)).view(states.shape[1:])
+
+        def trained(precise: bool) -> dict[str, torch.Tensor]:
+            model = copy.deepcopy(network)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            nowcaster = name if name == "linefit" else Product()
+            ninokit.attach(optimizer, model, nowcaster, period=10, total_steps=60)
+            for inputs, targets in batches[:10]:
+                optimizer.zero_grad()
+                nn.functional.mse_loss(model(inputs), targets).backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+                    optimizer.step()
+            return parameters_of(model)
+
+        assert same(trained(precise=True), trained(precise=False))
+
+    def test_a_compiled_step_does_not_compile_a_nowcast(self, network, batches, scripted):
+        from torch._dynamo.utils import counters
+
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        step = torch.compile(optimizer.step, backend="eager")
+        counters.clear()
+        for inputs, targets in batches[:30]:
+            optimizer.zero_grad()
+            nn.functional.mse_loss(network(inputs), targets).backward()
+            step()
+        assert nowcasting.accepted == 3
+        assert nowcasting.steps == 30
+        assert counters["stats"]["unique_graphs"] < 5
+        torch.compiler.reset()
+
+    def test_a_frozen_backbone_takes_no_memory(self, network, batches, train):
+        backbone = nn.Linear(4, 1000).requires_grad_(False)
+        model = nn.ModuleList([backbone, network])
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        nowcasting = ninokit.attach(optimizer, model, "linefit", period=10, total_steps=60)
+        train(network, optimizer, batches[:9])
+        states = optimizer.state_dict()["ninokit"]["history"]["states"]
+        assert states.keys() == {f"1.{name}" for name, _ in network.named_parameters()}
+        train(network, optimizer, batches[9:10])
+        assert nowcasting.accepted == 1
+
     def test_wrappers_that_are_no_whole_optimizers(self, network, batches, train, scripted):
         class Wrapper(torch.optim.Optimizer):
             """As Accelerate's: a subclass by name, which delegates."""
@@ -451,6 +528,21 @@ class TestRefusal:
             f"{names}: no longer the model's own since attaching; detach, and attach again"
         )
 
+    @pytest.mark.parametrize(
+        ("distort", "got"),
+        [
+            (lambda name, prediction: [name], "'0.weight'"),
+            (lambda name, prediction: [(name, 0.5)], "('0.weight', 0.5)"),
+            (lambda name, prediction: [(name, prediction, 1.0)], "('0.weight', tensor("),
+        ],
+    )
+    def test_what_is_no_pair(self, network, batches, train, scripted, distort, got):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(distort=distort), period=10, total_steps=60)
+        train(network, optimizer, batches[:10])
+        expected = f"predictions: expected pairs of a name and a tensor, got {got}"
+        assert nowcasting.events[0].reason.startswith(expected)
+
     def test_a_block_wrapped_after_attaching(self, network, batches, train, scripted):
         """It has its parameters still, if under other names."""
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -536,6 +628,15 @@ class TestResume:
             model.load_state_dict(model_state)
             optimizer.load_state_dict(optimizer_state)
         return model, optimizer, nowcasting
+
+    def test_loaded_in_inference_mode(self, network, batches, train, scripted):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60)
+        train(network, optimizer, batches[:5])
+        with torch.inference_mode():
+            optimizer.load_state_dict(optimizer.state_dict())
+        train(network, optimizer, batches[5:10])
+        assert [event.reason for event in nowcasting.events] == [""]
 
     @pytest.mark.parametrize("stop", [0, 1, 2, 3, 9, 10, 11, 12, 17, 20, 39, 50, 59])
     def test_stopped_anywhere_it_goes_on_to_the_same_bits(self, stop, batches, train):
@@ -844,6 +945,40 @@ class TestBadSettings:
             ninokit.attach(optimizer, network, "linefit", **{"total_steps": 100, "period": 10, **settings})
         assert "ninokit" not in optimizer.state_dict()
 
+    def test_parameters_of_the_same_memory(self, network):
+        """The older way of tying: both would be written, and a refused jump could not be undone."""
+        model = nn.ModuleList([nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)])
+        model[1].weight.data = model[0].weight.data
+        optimizer = torch.optim.SGD(model.parameters())
+        message = (
+            "model: 0.weight and 1.weight are two parameters of the same memory; tie them by making them one, as "
+            "module.weight = other.weight does"
+        )
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(optimizer, model, "linefit", total_steps=10_000)
+        model[1].weight = model[0].weight
+        ninokit.attach(optimizer, model, "linefit", total_steps=10_000)
+
+    @pytest.mark.parametrize(("name", "value"), [("context", 0), ("max_horizon", None), ("max_horizon", 2.5)])
+    def test_a_nowcaster_without_numbers(self, network, scripted, name, value):
+        nowcaster = scripted()
+        setattr(nowcaster, name, value)
+        message = f"nowcaster: expected {name} of Scripted from 1 up, got {value!r}"
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            ninokit.attach(torch.optim.SGD(network.parameters()), network, nowcaster, total_steps=10_000)
+
+    def test_an_optimizer_that_has_not_counted_its_steps(self, network, batches, train, scripted, caplog):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+        train(network, optimizer, batches[:20])
+        nowcasting = ninokit.attach(optimizer, network, scripted(), period=10, total_steps=60, horizons=[4, 3, 2, 1])
+        assert caplog.messages == [
+            "SGD has done steps, and does not count them; if they are among total_steps, set the handle's steps to "
+            "their number"
+        ]
+        nowcasting.steps = 20
+        train(network, optimizer, batches[20:])
+        assert [(event.step, event.horizon) for event in nowcasting.events] == [(30, 2), (40, 1), (50, 1)]
+
     def test_a_second_nowcasting(self, network):
         optimizer = torch.optim.SGD(network.parameters())
         other = torch.optim.SGD(network.parameters())
@@ -855,13 +990,19 @@ class TestBadSettings:
             first.detach()
         ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
 
-    def test_an_optimizer_is_forgotten_with_its_nowcasting(self, network):
-        optimizer = torch.optim.SGD(network.parameters())
-        ninokit.attach(optimizer, network, "linefit", total_steps=10_000)
-        gone = weakref.ref(optimizer)
-        del optimizer
+    def test_an_optimizer_is_forgotten_with_its_nowcasting(self, batches, train):
+        """At once: the garbage collector may come when a GPU's memory has long been full."""
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        ninokit.attach(optimizer, model, "linefit", period=10, total_steps=60)
+        train(model, optimizer, batches[:12])
+        gone = [weakref.ref(optimizer), weakref.ref(model.weight)]
         gc.collect()
-        assert gone() is None
+        gc.disable()
+        del optimizer, model
+        found = [ref() for ref in gone]
+        gc.enable()
+        assert found == [None, None]
 
     def test_a_training_too_short_for_any_nowcast_is_said(self, network, caplog):
         optimizer = torch.optim.SGD(network.parameters())

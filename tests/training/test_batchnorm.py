@@ -292,3 +292,25 @@ def test_bad_settings(steps):
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         ninokit.attach(optimizer, model, "linefit", total_steps=10_000, recalibrate_batchnorm=steps)
     assert "ninokit" not in optimizer.state_dict()
+
+
+def test_two_trainings_of_one_norm_give_it_its_momentum_back():
+    """The second took the first one's None for the norm's own."""
+    norm = nn.BatchNorm1d(3)
+    first, second = Recalibration(norm, steps=3), Recalibration(norm, steps=5)
+    for each in (first, second, first):
+        each.start()
+        assert norm.momentum is None
+    for each in (first, second, second):
+        each.stop()
+        assert norm.momentum == 0.1
+
+
+def test_a_momentum_set_meanwhile_stays():
+    norm = nn.BatchNorm1d(3)
+    recalibration = Recalibration(norm, steps=2)
+    recalibration.start()
+    norm.momentum = 0.01
+    for _ in range(2):
+        recalibration.count_step()
+    assert norm.momentum == 0.01
