@@ -70,15 +70,15 @@ def attach(
     after a whole new period.
 
     The history takes the memory of as many copies of the parameters (but those of a frozen backbone, if the nowcaster
-    reads no graph) as the nowcaster has context, where they are and in their dtype. With ``history_device="cpu"`` a network on a GPU leaves them in pinned
-    memory of the host; each state is copied there beside the training, and takes the memory of one state on the GPU
-    meanwhile. A ``history_dtype`` narrower than a parameter rounds its states, and the predicted weights start from
-    the rounded ones; weights that a refused nowcast has overwritten still get their own bits back, from a copy beside
-    the history for as long as the nowcast runs. bfloat16 keeps 8 bits of significand, so that movements below some
-    0.2 % of a weight, as late in a training, are lost: where the weights moved by 4 to 9 % from state to state, it
-    changed the steps that the published NiNo predicts by 3 to 9 % at horizon 1 and by 1 to 3 % at 17 and at 40, and
-    with a tenth of that movement by 17 to 39 % and by 5 to 12 %. float16 overflows beyond 65504; such a nowcast is
-    refused.
+    reads no graph) as the nowcaster has context, where they are and in their dtype. With ``history_device="cpu"`` a
+    network on a GPU leaves them in pinned memory of the host; each state is copied there beside the training, and takes
+    the memory of one state on the GPU meanwhile. A ``history_dtype`` narrower than a parameter rounds its states, and
+    the predicted weights start from the rounded ones; weights that a refused nowcast has overwritten still get their
+    own bits back, from a copy beside the history for as long as the nowcast runs. bfloat16 keeps 8 bits of significand,
+    so that movements below some 0.2 % of a weight, as late in a training, are lost: where the weights moved by 4 to 9 %
+    from state to state, it changed the steps that the published NiNo predicts by 3 to 9 % at horizon 1 and by 1 to 3 %
+    at 17 and at 40, and with a tenth of that movement by 17 to 39 % and by 5 to 12 %. float16 overflows beyond 65504;
+    such a nowcast is refused.
 
     Args:
         optimizer: of any class; a wrapper that holds the real one as ``optimizer`` is seen through. Or a list of those

@@ -28,7 +28,7 @@ from ninokit.training.lookahead import state_owner
 from ninokit.training.optimizer_memory import follow_jump
 from ninokit.training.plan import NowcastPlan
 from ninokit.training.replicas import Replicas
-from ninokit.training.step_calls import StepCalls
+from ninokit.training.step_calls import StepCalls, never_compiled
 
 __all__ = ["STATE_KEY", "Nowcasting", "attached_to", "optimized_ids"]
 
@@ -117,14 +117,14 @@ class Nowcasting:
     def _optimizers(self) -> list[Optimizer]:
         return [optimizer for ref in self._optimizer_refs if (optimizer := ref()) is not None]
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled step would compile nowcasts with it
+    @never_compiled
     def _before_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._calls.enter()
 
     def _after_other_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Nothing is done before the last optimizer's step; the hook marks that this one is attached to."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @never_compiled
     def _after_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if self._calls.leave() and not _was_skipped(optimizer):
             self._count_step()

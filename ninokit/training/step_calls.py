@@ -1,11 +1,18 @@
-"""Which call of an optimizer's step is one of the training loop's."""
+"""What the hooks on an optimizer's step are called for: which calls are the training loop's, and none is compiled."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from types import FrameType
+from typing import Any, TypeVar
 
-__all__ = ["StepCalls"]
+import torch
+
+__all__ = ["StepCalls", "never_compiled"]
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
 class StepCalls:
@@ -46,10 +53,30 @@ class StepCalls:
         return True
 
 
+def never_compiled(hook: Hook) -> Hook:
+    """A hook that a compiled step calls as it is; `torch.compiler.disable` alone takes seconds to import.
+
+    Args:
+        hook: any function.
+
+    Returns:
+        The same, disabled at its first call.
+    """
+    disabled: list[Callable[..., Any]] = []
+
+    @wraps(hook)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if not disabled:
+            disabled.append(torch.compiler.disable(hook))
+        return disabled[0](*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
 def _caller_of(hook: FrameType) -> FrameType | None:
-    """Who calls a hook, apart from what torch puts around functions that are not to be compiled."""
+    """Who calls a hook, apart from what is around functions that are not to be compiled."""
     caller = hook.f_back
-    while caller is not None and str(caller.f_globals.get("__name__")).startswith("torch._dynamo"):
+    while caller is not None and str(caller.f_globals.get("__name__")).startswith(("torch._dynamo", __name__)):
         caller = caller.f_back
     return caller
 
