@@ -98,6 +98,7 @@ class _Assembly:
         self.blocks: list[Edges] = []
         self.roles: dict[str, str] = {}
         self._taken: dict[str, int] = {}
+        self._single: dict[str, Neurons] = {}  # by the module whose output has one number
         self._groups = [self._name_group(number) for number in range(len(made.groups))]
 
     def add(self, layer: Layer) -> None:
@@ -210,12 +211,19 @@ class _Assembly:
     def _targets(self, layer: Layer) -> Iterator[_Side]:
         """What a parameter writes to."""
         if layer.dst is None:
-            yield _Side(self._neurons(f"{layer.name}(out)", 1), 0, ())
+            yield _Side(self._single_output(layer), 0, ())
             return
         for number, series in self._made.series.get(layer.dst.start, []):
             digits = tuple(digits_of(series.positions) or ())
             kind = layer.kind_at(series.positions, self._found.marks)
             yield _Side(self._groups[number], int(series.positions[0]), digits, kind=kind)
+
+    def _single_output(self, layer: Layer) -> Neurons:
+        """The one neuron that a parameter writes to: weight and bias of a module to the same."""
+        name = self._base_names[layer.name] or "(output)"
+        if name not in self._single:
+            self._single[name] = self._neurons(name, 1)
+        return self._single[name]
 
     def _sources(self, base: Base) -> Iterator[_Side]:
         """The groups along a dimension, several places of one as taps where they are evenly spaced."""

@@ -286,6 +286,14 @@ def test_what_is_added_to_inputs_goes_on():
     assert {block.src.name for block in graph.blocks["linear2.weight"]} == {hidden}
 
 
+def test_one_output_is_one_neuron():
+    graph = trace(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)), vectors())
+    assert [(block.dst.name, block.dst.size) for name in ("2.weight", "2.bias") for block in graph.blocks[name]] == [
+        ("2", 1),
+        ("2", 1),
+    ]
+
+
 def test_states_in_memory_are_the_cells():
     graph = trace(StepByStep(), sequences())
     (cell,) = {block.src.name for block in graph.blocks["cell.weight_hh"]}

@@ -79,7 +79,8 @@ def _each(names: str, expected: str, make: Callable[[Any], Function], **settings
 
 # One by one: what the operator makes of numbers between 0 and 1 is added to them.
 _each(
-    "abs alias ceil celu clone cos cosh detach elu erf erfc exp exp2 expm1 floor gelu hardshrink hardsigmoid hardswish "
+    "abs acos alias asin asinh atan atanh digamma erfinv frac i0 lgamma sinc "
+    "ceil celu clone cos cosh detach elu erf erfc exp exp2 expm1 floor gelu hardshrink hardsigmoid hardswish "
     "hardtanh leaky_relu log log10 log1p log2 logit mish nan_to_num neg reciprocal relu round rsqrt sgn sigmoid sign "
     "silu sin sinh softplus softshrink sqrt tan tanh trunc lift_fresh",
     "free",
@@ -94,6 +95,7 @@ _each(
 _each("isinf isnan logical_not", "free", lambda operator: lambda h, k, v, m: h + operator(h))
 add(
     "free",
+    acosh=lambda h, k, v, m: h + aten.acosh(h.exp() + 1),
     bernoulli=lambda h, k, v, m: h * aten.bernoulli(h, 1.0),
     bitwise_not=lambda h, k, v, m: h * aten.bitwise_not(h > 0),
     log_sigmoid_forward=lambda h, k, v, m: aten.log_sigmoid_forward(h)[0],
@@ -106,7 +108,7 @@ add("free", composed=True, to=lambda h, k, v, m: aten.to(h, torch.float64).to(h.
 # Two by two: numbers at the same index.
 _each(
     "atan2 clamp_max clamp_min copysign div floor_divide fmod hypot maximum minimum mul pow remainder "
-    "xlogy eq ge gt le lt ne logical_and logical_or logical_xor",
+    "xlogy fmax fmin heaviside logaddexp logaddexp2 eq ge gt le lt ne logical_and logical_or logical_xor",
     "tied",
     lambda operator: lambda h, k, v, m: h + operator(h.sigmoid(), k.sigmoid()),
 )
@@ -186,6 +188,8 @@ add(
     linspace=lambda h, k, v, m: h * aten.linspace(0, 1, 6),
     rand=lambda h, k, v, m: h * torch.rand(6, generator=seeded()),
     randn=lambda h, k, v, m: h * torch.randn(6, generator=seeded()),
+    rand_like=lambda h, k, v, m: h * aten.rand_like(h),
+    randn_like=lambda h, k, v, m: h * aten.randn_like(h),
     randint=lambda h, k, v, m: h * torch.randint(1, 9, (6,), generator=seeded()),
     randperm=lambda h, k, v, m: h * torch.randperm(6, generator=seeded()),
 )
