@@ -34,8 +34,10 @@ _CHANGES: Sequence[Callable[[Tensor], Tensor]] = (
     lambda indices: indices.flatten()[:1].expand(indices.shape),
     lambda indices: indices,
 )
-_SHORT = frozenset({torch.float16, torch.bfloat16, torch.float32})
-_SHORTENING = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
+_LONG = {torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.float32: torch.float64}
+_LONG |= {torch.complex32: torch.complex128, torch.complex64: torch.complex128}
+_LENGTHENING = {Tensor.float: Tensor.double, Tensor.half: Tensor.double, Tensor.bfloat16: Tensor.double}
+_LENGTHENING |= {Tensor.cfloat: Tensor.cdouble, Tensor.chalf: Tensor.cdouble}  # type: ignore[attr-defined]
 _TABLES = frozenset({EdgeKind.TOKEN_EMBEDDING, EdgeKind.POSITION_EMBEDDING})
 
 
@@ -62,11 +64,11 @@ class Twin:
 
     def __init__(self, model: nn.Module, inputs: Any, graph: NeuralGraph, seed: int) -> None:
         self.name = type(model).__name__
-        self._model = full_copy(model).double().eval()
+        self._model = full_copy(model).double()._apply(_doubled).eval()  # which leaves complex numbers to the second
         self._parameters = dict(self._model.named_parameters())
         for parameter in self._parameters.values():  # whole numbers, as of a quantised weight, move but have no slope
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-        self._inputs = _map_tensors(inputs, lambda x: x.double() if x.is_floating_point() else x)
+        self._inputs = _map_tensors(inputs, _doubled)
         self._randomise(graph, seed)
         # What permutations move, statistics as their norm's parameter; and what stands there before.
         statistics = _statistics(self._model, self._parameters)
@@ -162,7 +164,8 @@ class Twin:
         generator = torch.Generator().manual_seed(seed)
 
         def noise(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+            dtype = torch.complex128 if like.is_complex() else torch.float64
+            return torch.randn(like.shape, generator=generator, dtype=dtype).to(like.device)
 
         for name, parameter in self._parameters.items():
             if not parameter.requires_grad:
@@ -186,7 +189,8 @@ class Twin:
         # It may differentiate on its way.
         with torch.random.fork_rng([device.index for device in devices]), _double_precision(), torch.enable_grad():
             result = call(self._model, _map_tensors(inputs, Tensor.clone))  # a layer may work in place
-        outputs = [tensor for tensor in tensors_in(result) if tensor.is_floating_point()]
+        outputs = [torch.view_as_real(out) if out.is_complex() else out for out in tensors_in(result)]
+        outputs = [output for output in outputs if output.is_floating_point()]
         if not outputs:
             raise EncodingError(f"{self.name} returns no floating-point tensor to compare, but {type(result).__name__}")
         return outputs
@@ -249,9 +253,13 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return type(value)(_map_tensors(item, function) for item in value) if isinstance(value, (tuple, list)) else value
 
 
+def _doubled(tensor: Tensor) -> Tensor:
+    return tensor.to(_LONG.get(tensor.dtype, tensor.dtype))
+
+
 def _other(change: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
     """Other values of an input that are as legal: shaken numbers, changed indices."""
-    if tensor.is_floating_point():
+    if tensor.is_floating_point() or tensor.is_complex():
         noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0), dtype=tensor.dtype)
         return tensor + noise.to(tensor.device)
     return tensor if tensor.dtype is torch.bool or not tensor.numel() else change(tensor)
@@ -287,14 +295,13 @@ class _Doubled(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in _SHORTENING:
-            func = Tensor.double
+        func = _LENGTHENING.get(func, func)
         kwargs = {key: _lengthen(value) for key, value in (kwargs or {}).items()}
         return func(*map(_lengthen, args), **kwargs)
 
 
 def _lengthen(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value in _SHORT else value
+    return _LONG.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 @contextlib.contextmanager

@@ -207,7 +207,8 @@ class Recorder(TorchDispatchMode):
         return [Axes.constant(output.shape) for output in outputs]
 
     def _remember(self, tensor: Tensor) -> None:
-        self._memory.setdefault(tensor.untyped_storage()._cdata, []).append(weakref.ref(tensor))
+        if tensor.layout is torch.strided:  # a sparse tensor has no memory that another one could share
+            self._memory.setdefault(tensor.untyped_storage()._cdata, []).append(weakref.ref(tensor))
 
     def _overwrite(self, target: Tensor, axes: Axes) -> None:
         """Other tensors of the same memory see what is written; they keep what is known of them if it stays true."""

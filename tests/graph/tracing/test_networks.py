@@ -188,6 +188,32 @@ class Unpooled(nn.Module):
         return self.last(nn.functional.max_unpool2d(torch.relu(self.middle(pooled)), largest, 2))
 
 
+class Spectral(nn.Module):
+    """A Fourier neural operator: complex weights, one a mode, beside real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.beside, self.last = nn.Linear(5, 6), nn.Conv1d(6, 6, 1), nn.Linear(6, 1)
+        self.modes = nn.Parameter(torch.randn(6, 6, 3, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).transpose(1, 2)
+        modes = torch.einsum("bim,iom->bom", torch.fft.rfft(hidden), self.modes)
+        hidden = torch.relu(torch.fft.irfft(modes, n=hidden.shape[-1]) + self.beside(hidden))
+        return self.last(hidden.transpose(1, 2))
+
+
+class SparseGraph(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 12), nn.Linear(12, 10), nn.Linear(10, 3)
+        self.register_buffer("adjacent", torch.eye(7).roll(1, 0).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.sparse.mm(self.adjacent, torch.relu(self.first(x)))
+        return self.last(torch.relu(self.second(hidden)))
+
+
 class BagOfWords(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -251,6 +277,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], float]]
     "state from data": (Started, sequences, 0.99),
     "gradient": (Slope, vectors, 0.99),
     "unpooled": (Unpooled, image(4), 0.98),
+    "Fourier neural operator": (Spectral, sequences, 0.99),
+    "sparse graph": (SparseGraph, vectors, 0.98),
     "bag of words": (BagOfWords, tokens, 0.9),
     "concatenations": (Inception, image(6), 0.99),
 }

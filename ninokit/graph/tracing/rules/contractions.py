@@ -200,7 +200,7 @@ def _sides(call: Call, w: Axes, groups: int) -> tuple[Base, Base] | None:
 
 CONTRACTIONS: Mapping[str, Rule] = {
     **{f"aten.{name}": _mm for name in ("mm", "bmm", "matmul", "mv", "dot")},
-    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv")},
+    **{f"aten.{name}": _addmm for name in ("addmm", "baddbmm", "addmv", "_sparse_addmm")},
     "aten.addbmm": _addbmm,
     "aten.convolution": _convolution,
 }

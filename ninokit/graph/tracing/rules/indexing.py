@@ -194,6 +194,13 @@ def _ordered(call: Call) -> Axes:
     return call.algebra.pin(axes, dims, "order counts").differ(dims)
 
 
+def _fourier(call: Call) -> Axes:
+    """Sums over dimensions, to which each place along them adds in another way."""
+    axes = call.axes(0)
+    dims = call.dims(1, len(axes.shape))
+    return replace(call.algebra.pin(axes, dims, "order counts").differ(dims), shape=tuple(call.shape))
+
+
 def _triangle(call: Call) -> Axes:
     axes = call.axes(0)
     dims = [len(axes.shape) - 2, len(axes.shape) - 1]
@@ -216,6 +223,7 @@ INDEXING: Mapping[str, Rule] = {
     **{f"aten.{name}": partial(_index_copy, accumulates=True) for name in ("index_add", "index_reduce")},
     "aten.index_select": _index_select,
     **{f"aten.{name}": _ordered for name in ("cumsum", "cumprod", "logcumsumexp")},
+    **{f"aten._fft_{name}": _fourier for name in ("r2c", "c2r", "c2c")},
     "aten.select_backward": _select_backward,
     "aten.slice_backward": _slice_backward,
     "aten.tril": _triangle,

@@ -220,6 +220,18 @@ def _pad_frame(call: Call, frame: Tensor, dim: int, before: int, after: int) -> 
     return torch.cat([parts[0], kept, parts[1]], dim)
 
 
+def _view_as_real(call: Call) -> Axes:
+    """Real and imaginary part stand along a new dimension, the last."""
+    axes = call.axes(0)
+    return replace(axes.unsqueeze(len(axes.shape)), shape=tuple(call.shape), alike=(*axes.alike, False))
+
+
+def _view_as_complex(call: Call) -> Axes:
+    axes = call.axes(0)
+    last = len(axes.shape) - 1
+    return call.algebra.pin(axes, [last], "real and imaginary part").drop([last])
+
+
 def _as_strided(call: Call) -> Axes | list[Axes | None]:
     axes = call.axes(0)
     if tuple(call.shape) == axes.shape:
@@ -285,6 +297,8 @@ MOVEMENT: Mapping[str, Rule] = {
     "aten.flip": _turn,
     "aten.roll": _turn,
     "aten.constant_pad_nd": _pad,
+    "aten.view_as_real": _view_as_real,
+    "aten.view_as_complex": _view_as_complex,
     "aten.as_strided": _as_strided,
     "aten.pixel_shuffle": _pixel_shuffle,
     "aten.pixel_unshuffle": _pixel_unshuffle,
