@@ -75,10 +75,12 @@ def all_finite(tensor: Tensor) -> bool:
         tensor: of any shape.
 
     Returns:
-        True also if it has no numbers.
+        True also if it has no numbers, or whole ones.
     """
     numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    return numbers.numel() == 0 or bool(torch.stack(torch.aminmax(numbers)).isfinite().all())
+    if not numbers.is_floating_point() or not numbers.numel():
+        return True
+    return bool(torch.stack(torch.aminmax(numbers)).isfinite().all())
 
 
 def check_forecast(nowcaster: Nowcaster, graph: NeuralGraph | None, history: History, horizon: int) -> None:

@@ -153,9 +153,7 @@ class Twin:
             if most < _HEARD:
                 try:
                     most = max(most, _distance(self._outputs(inputs), outputs))
-                except (
-                    Exception
-                ) as error:  # what is legal, such as lengths in descending order, is the network's to say
+                except Exception as error:  # only the network knows what is legal, as lengths in descending order
                     _log.info("%s takes no other inputs: %s: %s", self.name, type(error).__name__, error)
         return most
 

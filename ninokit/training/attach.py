@@ -182,9 +182,8 @@ def _check_memory(parameters: Mapping[str, Tensor]) -> None:
     """Two parameters of the same memory would jump twice, and a refused jump could not be undone."""
     owners: dict[int, str] = {}
     for name, parameter in parameters.items():
-        if parameter.is_meta or not parameter.numel():
-            continue
-        other = owners.setdefault(parameter.data_ptr(), name)
+        memory = parameter.data_ptr()  # 0 of an empty one, and on the meta device
+        other = owners.setdefault(memory, name) if memory else name
         if other != name:
             raise ConfigError(
                 f"model: {other} and {name} are two parameters of the same memory; tie them by making them one, as "

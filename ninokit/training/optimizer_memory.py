@@ -34,5 +34,6 @@ def follow_jump(optimizer: Optimizer, before: Mapping[Tensor, Tensor]) -> None:
             state[_SLOW].copy_(parameter)
         if _START in state:
             state[_START].add_(parameter - values.to(parameter))
-        if isinstance(owner, LBFGS) and "n_iter" in state:
+    if isinstance(owner, LBFGS):
+        for state in owner.state.values():
             state["n_iter"] = 0

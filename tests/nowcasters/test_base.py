@@ -34,3 +34,8 @@ def test_an_imaginary_part_counts(value):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_largest_numbers_are_finite(dtype):
     assert all_finite(torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min], dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.uint16, torch.int64])
+def test_whole_numbers_are_finite(dtype):
+    assert all_finite(torch.ones(3).to(dtype))
