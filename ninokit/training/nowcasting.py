@@ -78,7 +78,7 @@ class Nowcasting:
         *others, last = optimizers  # after the last one's step all weights are those of the next batch
         owner = state_owner(last)
         self.steps = _steps_taken(owner, 0)
-        if owner.state and not self.steps:
+        if _steps_taken(owner, -1) < 0 and _has_memory(owner):
             _log.warning(
                 "%s has done steps, and does not count them; if they are among total_steps, set the handle's steps to "
                 "their number",
@@ -319,6 +319,12 @@ def _steps_taken(optimizer: Optimizer, default: int) -> int:
     states = [state for state in optimizer.state.values() if isinstance(state, Mapping)]
     counts = [int(state["step"]) for state in states if _is_count(state.get("step"))]
     return max(counts, default=default)
+
+
+def _has_memory(optimizer: Optimizer) -> bool:
+    """Whether there is a number in an optimizer's state, which has been put there by a step."""
+    values = [value for state in optimizer.state.values() if isinstance(state, Mapping) for value in state.values()]
+    return any(isinstance(value, Tensor) and bool(value.any()) for value in values)
 
 
 def _is_count(value: Any) -> bool:

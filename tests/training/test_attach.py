@@ -975,6 +975,9 @@ class TestBadSettings:
             "SGD has done steps, and does not count them; if they are among total_steps, set the handle's steps to "
             "their number"
         ]
+        fresh = torch.optim.Adagrad(network.parameters())  # which has a state, and a count of 0, from the start
+        ninokit.attach(fresh, network, scripted(), period=10, total_steps=60)
+        assert len(caplog.messages) == 1
         nowcasting.steps = 20
         train(network, optimizer, batches[20:])
         assert [(event.step, event.horizon) for event in nowcasting.events] == [(30, 2), (40, 1), (50, 1)]
