@@ -25,9 +25,9 @@ class StepCalls:
         >>> calls = StepCalls()
         >>> def step(*inside):
         ...     (lambda: calls.enter())()
-        ...     return [*map(step, inside), calls.leave()]
-        >>> step(()), step()
-        ([[False], True], [True])
+        ...     return [*(each() for each in inside), calls.leave()]
+        >>> step(), step(step)
+        ([True], [[False], True])
     """
 
     def __init__(self) -> None:

@@ -392,6 +392,16 @@ def test_too_small_a_share():
     assert check_encoding(mlp(3, 4, 3), torch.randn(2, 3), min_share=0.9).share > 0.9
 
 
+def test_outputs_that_are_rounding_alone():
+    class Nothing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = super().forward(x)
+            return (hidden - hidden.mean(1, keepdim=True)).mean(1)
+
+    with pytest.raises(EncodingError, match=r"^Nothing: other inputs change the output by 0\.0e\+00 of its size"):
+        check_encoding(Nothing(4, 3), torch.randn(2, 4), ninokit.encode(nn.Linear(4, 3)))
+
+
 def test_inputs_of_which_not_all_others_are_legal():
     """Lengths have to fall; it is enough that the outputs depend on what stands beside them."""
 
