@@ -141,8 +141,9 @@ def facts(draw):
         for _ in range(draw(st.integers(0, number))):
             a, b = zip(*draw(pairs), strict=True)
             getattr(elements, name).append((torch.tensor(a), torch.tensor(b)))
+    belongings = st.lists(st.tuples(one, one), min_size=1, max_size=4, unique_by=lambda pair: pair[0])
     for _ in range(draw(st.integers(0, 2))):
-        a, b = zip(*draw(pairs), strict=True)
+        a, b = zip(*draw(belongings), strict=True)
         elements.relations.append(Relation(torch.tensor(a), torch.tensor(b), draw(st.booleans())))
     for _ in range(draw(st.integers(0, 1))):
         elements.fixed.append((torch.tensor([draw(one)]), "because"))
@@ -158,9 +159,15 @@ def slow_classes(elements: Elements, node: list[int], fixed: list[bool], bases: 
         for element in base.range:
             occurrences[node[element]].append((number, seen[node[element]]))
             seen[node[element]] += 1
-    colour: dict[int, object] = {n: (fixed[n], tuple(sorted(occurrences[n]))) for n in neurons}
     sums = [set(zip(a.tolist(), b.tolist(), strict=True)) for a, b in (*elements.residual, *elements.tied)]
     links = [(f"sum {s}", {(node[a], node[b]) for a, b in pairs}) for s, pairs in enumerate(sums)]
+    places: dict[int, list[object]] = {n: [] for n in neurons}  # among those that are added to one, or that one is
+    for label, pairs in links:
+        for a, b in pairs:
+            places[b].append((label, "to", sorted(other for one, other in pairs if one == a).index(b)))
+            places[a].append((label, "from", sorted(one for one, other in pairs if other == b).index(a)))
+    start = {n: (fixed[n], tuple(sorted(occurrences[n])), tuple(sorted(places[n]))) for n in neurons}
+    colour: dict[int, object] = dict(start)
     for r, relation in enumerate(elements.relations):
         pairs = zip(relation.child.tolist(), relation.parent.tolist(), strict=True)
         links.append((f"heads {r}", {(node[a], node[b]) for a, b in pairs}))
