@@ -19,7 +19,7 @@ from ninokit.graph.tracing.algebra import Algebra
 from ninokit.graph.tracing.axes import Axes, code
 from ninokit.graph.tracing.call import Call, Rule
 from ninokit.graph.tracing.elements import Elements, on_cpu
-from ninokit.graph.tracing.memory import find_window
+from ninokit.graph.tracing.memory import Window, find_window
 
 __all__ = ["Recorder"]
 
@@ -221,14 +221,13 @@ class Recorder(TorchDispatchMode):
                 self.note(other, axes)
                 continue
             known = self.lookup(other)
-            met = known if same else self._overwrite_part(target, axes, other)
+            met = known if same else self._overwrite_part(known, axes, find_window(target, other))
             self.note(other, met.differ(range(other.ndim)).from_tensors([known, axes]))
 
-    def _overwrite_part(self, target: Tensor, axes: Axes, other: Tensor) -> Axes:
+    def _overwrite_part(self, known: Axes, axes: Axes, window: Window | None) -> Axes:
         """The axes of a tensor after something has been written into a part of it."""
-        known, window = self.lookup(other), find_window(target, other)
         if window is not None:
-            return self._algebra.beside([known, window.lift(axes)], window.parts, other.shape, usage="token")
+            return self._algebra.beside([known, window.lift(axes)], window.parts, known.shape, usage="token")
         self._algebra.pin_all(axes, "written into a part of another tensor")
         self._algebra.pin_all(known, "written into in part")
         return known.with_frames([])

@@ -17,25 +17,26 @@ __all__ = ["INDEXING"]
 
 
 def _embedding(call: Call) -> Axes:
-    weight = call.axes(0)
-    rows = call.algebra.pin(weight, [0], "rows of a table")
-    if weight.owned:
-        call.algebra.use(weight, _usage(call.lookup(call.args[1])))
-        call.algebra.produce(rows)
-    return _place_columns(rows, call.lookup(call.args[1]), call)
+    return _place_columns(_rows(call), call.axes(1), call)
 
 
 def _embedding_bag(call: Call) -> Axes:
     """The sums of some rows."""
+    rows = _rows(call)
+    for tensor in call.tensors[1:]:
+        call.algebra.pin_all(call.lookup(tensor), "used as an index")
+    alike = (call.shape[0] == 1, *rows.alike[1:])
+    return Axes(tuple(call.shape), (), alike).with_frames(rows.frames)
+
+
+def _rows(call: Call) -> Axes:
+    """A table, the order of whose rows is fixed."""
     weight = call.axes(0)
     rows = call.algebra.pin(weight, [0], "rows of a table")
     if weight.owned:
         call.algebra.use(weight, _usage(call.axes(1)))
         call.algebra.produce(rows)
-    for tensor in call.tensors[1:]:
-        call.algebra.pin_all(call.lookup(tensor), "used as an index")
-    alike = (call.shape[0] == 1, *rows.alike[1:])
-    return Axes(tuple(call.shape), (), alike).with_frames(rows.frames)
+    return rows
 
 
 def _usage(indices: Axes) -> Usage:

@@ -34,11 +34,7 @@ def _extreme(call: Call) -> Axes | list[Axes]:
     """``max`` and ``min``: along a dimension they return the index too, which depends on the order."""
     if not isinstance(call.output, (tuple, list)):
         return _product(call) if len(call.tensors) > 1 else _first(call)
-    axes = call.axes(0)
-    dims = call.dims(1, len(axes.shape))
-    pinned = call.algebra.pin(axes, dims, "index of the largest")
-    reduced = call.algebra.reduce(pinned, dims, keepdim=len(call.shape) == len(axes.shape))
-    return [reduced, reduced]
+    return [_index_of_extreme(call)] * 2
 
 
 def _index_of_extreme(call: Call) -> Axes:
