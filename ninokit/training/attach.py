@@ -36,9 +36,9 @@ _log = logging.getLogger(__name__)
 def attach(
     optimizer: Optimizer | list[Optimizer] | tuple[Optimizer, ...],
     model: nn.Module,
-    nowcaster: Nowcaster | str | Path = "linefit",
+    nowcaster: Nowcaster | str | Path | None = "linefit",
     *,
-    total_steps: int,
+    total_steps: int | None = None,
     period: int = 1000,
     horizons: Sequence[int] | None = None,
     graph: NeuralGraph | None = None,
@@ -48,8 +48,10 @@ def attach(
     history_dtype: torch.dtype | None = None,
     history_device: torch.device | str | None = None,
     recalibrate_batchnorm: int = 0,
+    average: int = 0,
+    recovery: int | None = None,
 ) -> Nowcasting:
-    """Nowcast a model's weights while an optimizer trains it.
+    """Nowcast a model's weights while an optimizer trains it, and average them.
 
     The optimizer stays what it is, and the training loop too. After every `period` real optimizer steps (a step that
     a GradScaler skips, or that gradient accumulation only prepares, does not count) the weights jump to where the
@@ -64,10 +66,15 @@ def attach(
     the same weights. Attached to an optimizer that counts its steps, as Adam's does, and has done some, nowcasting goes
     on from that count; for one that does not count them, as SGD, set `Nowcasting.steps`.
 
-    The history travels inside ``optimizer.state_dict()``: attach first, then load, and a training that was stopped
-    anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone, as
-    `torch.distributed.checkpoint` does, or copies the optimizer, loses the history; the next nowcast then comes
-    after a whole new period.
+    With ``average=200``, a mean of the weights over the last 200 steps is kept beside them, in float32 and the memory
+    of one copy. It scores better than the weights themselves, which jitter at a constant learning rate. It starts anew
+    at a jump, after the recovery. `Nowcasting.averaged` evaluates there, `Nowcasting.averaged_state_dict` is what to
+    ship. With ``nowcaster=None`` nothing jumps, and the average is all that is kept.
+
+    The history, and the average, travel inside ``optimizer.state_dict()``: attach first, then load, and a training that
+    was stopped anywhere goes on as if it had not been. What saves the optimizer's ``state`` and ``param_groups`` alone,
+    as `torch.distributed.checkpoint` does, or copies the optimizer, loses both; the next nowcast then comes after a
+    whole new period.
 
     The history takes the memory of as many copies of the parameters (but those of a frozen backbone, if the nowcaster
     reads no graph) as the nowcaster has context, where they are and in their dtype. With ``history_device="cpu"`` a
@@ -86,9 +93,9 @@ def attach(
             the optimizer then goes for the last of them, which counts the steps and has the history in its state.
         model: the network, or a compiled or data-parallel wrapper of it.
         nowcaster: a nowcaster, or what `ninokit.nowcasters.load` takes: the name of a family without weights or of the
-            zoo, another source, or the path of a published checkpoint.
+            zoo, another source, or the path of a published checkpoint. None makes no jumps.
         total_steps: optimizer steps that the training will have, those before attaching included; the horizons shrink
-            towards its end.
+            towards its end. Without a nowcaster it is not needed.
         period: steps between nowcasts, at least the nowcaster's context.
         horizons: of the nowcasts in order, each from 1 to the nowcaster's longest; left out, the published schedule.
         graph: the neural graph, if it is at hand; left out, `encode` finds it.
@@ -101,6 +108,9 @@ def attach(
         recalibrate_batchnorm: optimizer steps after each jump over whose batches every BatchNorm in training mode
             takes its running statistics anew, as their mean; 0 keeps the statistics from before the jump, which then
             fade at the pace of the norm's momentum. Only evaluation sees the difference.
+        average: steps that the average of the weights spans; 0 keeps none.
+        recovery: steps after a jump that the average leaves out, and in which the weights are not to be judged
+            (`Nowcasting.settled`); left out, a quarter of the period.
 
     Returns:
         A handle with the events so far and `Nowcasting.detach`.
@@ -126,30 +136,41 @@ def attach(
     optimizers = [_innermost(each) for each in (optimizer if isinstance(optimizer, list | tuple) else [optimizer])]
     _check_types(optimizers, model, nowcaster, graph)
     registry()  # plugins are loaded now, not in the middle of the training
-    if not isinstance(nowcaster, Nowcaster):
+    if isinstance(nowcaster, (str, Path)):
         nowcaster = nowcasters.load(nowcaster)
     _check_nowcaster(nowcaster)
-    if not isinstance(recalibrate_batchnorm, Integral) or recalibrate_batchnorm < 0:
-        raise ConfigError(
-            f"recalibrate_batchnorm: expected a whole number of steps from 0 up, got {recalibrate_batchnorm!r}"
-        )
+    recalibration = Recalibration(unwrap(model), _steps("recalibrate_batchnorm", recalibrate_batchnorm))
+    window = _steps("average", average)
+    if nowcaster is None and not window:
+        raise ConfigError("nowcaster: got None, and average=0, so that nothing is left to do; give one of the two")
     plan = _plan(nowcaster, period, total_steps, horizons, nowcast_in_last_period)
+    recovery = plan.period // 4 if recovery is None else _steps("recovery", recovery)
     replicas = Replicas(model)
     model = unwrap(model)
-    if graph is None and nowcaster.needs_graph:
+    needs_graph = nowcaster is not None and nowcaster.needs_graph
+    if graph is None and needs_graph:
         graph = encode(model, example_inputs, architecture=architecture)
-    parameters = _parameters(optimizers, model, graph, alone=not nowcaster.needs_graph)
+    parameters = _parameters(optimizers, model, graph, alone=not needs_graph)
     _check_kinds(parameters, nowcaster)
     _check_memory(parameters)
-    history = StateHistory(parameters, nowcaster.context, history_dtype, history_device)
+    history = StateHistory(parameters, plan.context, history_dtype, history_device)
     run_step_hooks(optimizers[-1])
-    recalibration = Recalibration(model, int(recalibrate_batchnorm))
-    return Nowcasting(optimizers, model, parameters, history, nowcaster, graph, plan, recalibration, replicas)
+    return Nowcasting(
+        optimizers, model, parameters, history, nowcaster, graph, plan, recalibration, replicas, recovery, window
+    )
 
 
 def _plan(
-    nowcaster: Nowcaster, period: int, total_steps: int, horizons: Sequence[int] | None, in_last_period: bool
+    nowcaster: Nowcaster | None,
+    period: int,
+    total_steps: int | None,
+    horizons: Sequence[int] | None,
+    in_last_period: bool,
 ) -> NowcastPlan:
+    if nowcaster is None:
+        return NowcastPlan.without_nowcasts()
+    if total_steps is None:
+        raise ConfigError("total_steps: the horizons shrink towards the end of the training; give its optimizer steps")
     period, total_steps = _whole("period", period), _whole("total_steps", total_steps)
     if horizons is None:
         horizons = published_horizons(nowcaster.max_horizon, max(1, total_steps // max(1, period)))
@@ -171,8 +192,14 @@ def _whole(name: str, number: int) -> int:
     return int(number)
 
 
-def _check_nowcaster(nowcaster: Nowcaster) -> None:
-    for name in ("context", "max_horizon"):
+def _steps(name: str, number: int) -> int:
+    if not isinstance(number, Integral) or number < 0:
+        raise ConfigError(f"{name}: expected a whole number of steps from 0 up, got {number!r}")
+    return int(number)
+
+
+def _check_nowcaster(nowcaster: Nowcaster | None) -> None:
+    for name in ("context", "max_horizon") if nowcaster is not None else ():
         number = getattr(nowcaster, name, None)
         if not isinstance(number, int) or number < 1:
             raise ConfigError(f"nowcaster: expected {name} of {type(nowcaster).__name__} from 1 up, got {number!r}")
@@ -191,10 +218,10 @@ def _check_memory(parameters: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_kinds(parameters: Mapping[str, Tensor], nowcaster: Nowcaster) -> None:
+def _check_kinds(parameters: Mapping[str, Tensor], nowcaster: Nowcaster | None) -> None:
     """Check, before the training, that the parameters are of a kind of which a jump can be made."""
     for name, parameter in parameters.items():
-        if parameter.is_complex() and nowcaster.needs_weights:
+        if parameter.is_complex() and nowcaster is not None and nowcaster.needs_weights:
             raise ConfigError(
                 f"model: {name} is complex, and {type(nowcaster).__name__} predicts real numbers; use 'linefit', or a "
                 "model whose real and imaginary parts are parameters of their own"
@@ -221,7 +248,10 @@ def _innermost(optimizer: Optimizer) -> Optimizer:
 
 
 def _check_types(
-    optimizers: Sequence[Optimizer], model: nn.Module, nowcaster: Nowcaster | str | Path, graph: NeuralGraph | None
+    optimizers: Sequence[Optimizer],
+    model: nn.Module,
+    nowcaster: Nowcaster | str | Path | None,
+    graph: NeuralGraph | None,
 ) -> None:
     if not optimizers:
         raise ConfigError("optimizer: expected a torch.optim.Optimizer, or several, got none")
@@ -230,8 +260,8 @@ def _check_types(
             raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: expected a torch.nn.Module, got {model!r}")
-    if not isinstance(nowcaster, (Nowcaster, str, Path)):
-        raise ConfigError(f"nowcaster: expected a Nowcaster, a name or a path, got {nowcaster!r}")
+    if not isinstance(nowcaster, (Nowcaster, str, Path, NoneType)):
+        raise ConfigError(f"nowcaster: expected a Nowcaster, a name, a path or None, got {nowcaster!r}")
     if not isinstance(graph, (NeuralGraph, NoneType)):
         raise ConfigError(f"graph: expected a NeuralGraph, as encode returns it, or None, got {graph!r}")
     if any(attached_to(optimizer) is not None for optimizer in optimizers):

@@ -8,14 +8,17 @@ batch's own statistics, so that nothing but evaluation looks at the old ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["Recalibration"]
+from ninokit.calls import call
+
+__all__ = ["Recalibration", "recollect_statistics"]
 
 _log = logging.getLogger(__name__)
 
@@ -106,3 +109,38 @@ class Recalibration:
 
     def _norms(self) -> dict[str, _BatchNorm]:
         return {name: module for name, module in self._model.named_modules() if isinstance(module, _BatchNorm)}
+
+
+@torch.no_grad()
+def recollect_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Take the running statistics of every BatchNorm anew, as their mean over some batches.
+
+    The network runs in training mode; its modes, the norms' momenta and torch's random state are as before afterwards.
+
+    Args:
+        model: the network; its buffers are written.
+        batches: of inputs, each as the network is called with: a tensor, a tuple of arguments, or a dictionary. Of
+            none the statistics stay.
+
+    Raises:
+        Exception: what the network or the batches raise.
+
+    Source: `torch.optim.swa_utils.update_bn`, which takes no dictionaries and keeps the momenta after an error.
+    """
+    modes = {module: module.training for module in model.modules()}
+    momenta = {norm: norm.momentum for norm in modes if isinstance(norm, _BatchNorm)}
+    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
+    model.train()
+    collecting = [norm for norm in momenta if norm.training and norm.track_running_stats]
+    try:
+        with torch.random.fork_rng(devices=sorted(devices, key=str)):
+            for index, batch in enumerate(batches):
+                for norm in collecting if index == 0 else ():
+                    norm.reset_running_stats()
+                    norm.momentum = None  # all batches since then count alike
+                call(model, batch)
+    finally:
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, training in modes.items():
+            module.training = training

@@ -6,7 +6,8 @@ import logging
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ninokit.errors import ForecastError
+from ninokit.errors import ConfigError, ForecastError
 from ninokit.graph.structure import NeuralGraph
 from ninokit.graph.tables import listed
 from ninokit.nowcasters.base import Nowcaster
 from ninokit.nowcasters.workers import plain_mode
 from ninokit.plugins import registry
+from ninokit.training.average import RunningAverage
 from ninokit.training.batchnorm import Recalibration
 from ninokit.training.events import NowcastEvent
 from ninokit.training.history import StateHistory
@@ -45,7 +47,8 @@ class Nowcasting:
             not, as SGD, and has done some, set this to their number before the next.
         events: what happened at each nowcast, in order.
         graph: the network's neural graph, None if the nowcaster needs none.
-        nowcaster: what predicts.
+        nowcaster: what predicts; None where nothing jumps and the average alone is kept.
+        recovery: steps after a jump in which the weights are neither averaged nor to be judged.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Nowcasting:
         model: nn.Module,
         parameters: Mapping[str, Tensor],
         history: StateHistory,
-        nowcaster: Nowcaster,
+        nowcaster: Nowcaster | None,
         graph: NeuralGraph | None,
         plan: NowcastPlan,
         recalibration: Recalibration,
         replicas: Replicas,
+        recovery: int,
+        window: int,
     ) -> None:
         self.events: list[NowcastEvent] = []
         self.graph = graph
@@ -71,6 +76,8 @@ class Nowcasting:
         self._history = history
         self._recalibration = recalibration
         self._replicas = replicas
+        self.recovery = recovery
+        self._average = RunningAverage(window, recovery) if window else None
         self._fault = ""  # why a state of this period could not be taken
         self._calls = StepCalls()
         self._warned = False  # of parameters that came later
@@ -84,7 +91,11 @@ class Nowcasting:
                 "their number",
                 type(owner).__name__,
             )
-        if self.steps and not plan.allows_nowcast(self.steps - self.steps % plan.period + plan.period):
+        if (
+            self.steps
+            and nowcaster is not None
+            and not plan.allows_nowcast(self.steps - self.steps % plan.period + plan.period)
+        ):
             self._warn_of_the_end()
         self._hooks = [
             *(other.register_step_post_hook(self._after_other_step) for other in others),
@@ -105,8 +116,80 @@ class Nowcasting:
         """Number of nowcasts that were refused."""
         return len(self.events) - self.accepted
 
+    @property
+    def steps_since_jump(self) -> int:
+        """Optimizer steps since the last accepted nowcast; before the first, all of them."""
+        return self.steps - (self._last_jump or 0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the weights may be judged: they have recovered from the last jump.
+
+        Where an average is kept, it also covers as many steps as the recovery took, or its whole window. Before the
+        first jump it is always true.
+        """
+        averaged = min(self._average.window, self.recovery) if self._average is not None else 0
+        return self._last_jump is None or self.steps_since_jump >= self.recovery + averaged
+
+    @property
+    def _last_jump(self) -> int | None:
+        return next((event.step for event in reversed(self.events) if event.accepted), None)
+
+    @contextmanager
+    def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
+        """A context in which the model has the averaged weights, to evaluate it there.
+
+        Afterwards its weights and buffers have their own bits again, also after an error. Until the weights have
+        recovered from a jump, the average is the one from before it; before the first step it is the weights
+        themselves. The context takes another copy of the weights, and no optimizer may step in it.
+
+        Args:
+            batches: of inputs, each as the model is called with (a tensor, a tuple of arguments, or a dictionary): the
+                running statistics of every BatchNorm are their mean over these, in training mode. Left out, the
+                statistics are those of the weights that are trained.
+
+        Raises:
+            ConfigError: if no average is kept, or the context is entered twice.
+
+        Example:
+            >>> import ninokit
+            >>> model = nn.Linear(1, 1, bias=False)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+            >>> nowcasting = ninokit.attach(optimizer, model, None, average=3)
+            >>> for _ in range(2):
+            ...     optimizer.zero_grad()
+            ...     model(torch.ones(1, 1)).backward()  # moves the weight by -1
+            ...     _ = optimizer.step()
+            >>> before = model.weight.item()
+            >>> with nowcasting.averaged():
+            ...     print(round(model.weight.item() - before, 6))
+            0.5
+        """
+        if self._average is None:
+            raise ConfigError("averaged: no average is kept; give attach(average=…) a number of steps")
+        with self._average.swapped_in(self._model, batches):
+            yield
+
+    def averaged_state_dict(self, batches: Iterable[Any] | None = None) -> dict[str, Any]:
+        """The model's state with the averaged weights: what to ship.
+
+        Args:
+            batches: see `averaged`.
+
+        Returns:
+            A copy of the state of the model itself, without any wrapper's names.
+
+        Raises:
+            ConfigError: if no average is kept.
+        """
+        with self.averaged(batches):
+            return deepcopy(self._model.state_dict())
+
     def detach(self) -> None:
-        """Stop: the optimizer is as if nothing had been attached. Calling it again does nothing."""
+        """Stop: the optimizer is as if nothing had been attached. Calling it again does nothing.
+
+        The average stays what it is.
+        """
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -119,6 +202,11 @@ class Nowcasting:
 
     @never_compiled
     def _before_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if self._average is not None and self._average.is_swapped_in:
+            raise ConfigError(
+                "optimizer.step() inside averaged(): the weights are the averaged ones there, and what the step does "
+                "would be undone; leave the context first"
+            )
         self._calls.enter()
 
     def _after_other_step(self, optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -132,6 +220,8 @@ class Nowcasting:
     def _count_step(self) -> None:
         self.steps += 1
         self._recalibration.count_step()
+        if self._average is not None:
+            self._average.update({name: self._parameters[name] for name in self._trained()})
         if not self._plan.is_snapshot(self.steps):
             return
         self._take_state()
@@ -176,6 +266,8 @@ class Nowcasting:
             for optimizer in self._optimizers:
                 follow_jump(optimizer, before)
             self._recalibration.start()
+            if self._average is not None:
+                self._average.restart()
         registry().notify(event)
 
     def _plain_modes(self) -> ExitStack:
@@ -198,6 +290,7 @@ class Nowcasting:
         self._warn_of_newcomers()
         if not self._trained():
             raise ForecastError("the optimizer has none of the model's trainable parameters (any more); attach again")
+        assert self.nowcaster is not None  # without one the plan has no nowcasts
         yield from self.nowcaster.forecast(self.graph, self._history.states, horizon)
 
     def _warn_of_newcomers(self) -> None:
@@ -227,6 +320,8 @@ class Nowcasting:
             "fault": self._fault,
             "batchnorm": self._recalibration.state_dict(),
         }
+        if self._average is not None:
+            state[STATE_KEY]["average"] = self._average.state_dict()
 
     def _take_saved(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         """Keep our part aside until the optimizer has accepted its own; torch hands a shallow copy."""
@@ -238,6 +333,7 @@ class Nowcasting:
         self._fault = ""
         self._history.clear()
         self._recalibration.stop()
+        self._load_average(saved)
         if saved is None:
             self._go_on_from(_steps_taken(optimizer, self.steps))
             _log.info("the loaded state has no history; after step %d a whole new period comes first", self.steps)
@@ -258,16 +354,28 @@ class Nowcasting:
             return
         self.events = events
         self._go_on_from(steps)
-        if mismatch:
+        if mismatch and self.nowcaster is not None:
             _log.warning("the loaded history is left out: %s", mismatch)
         elif fault:
             self._fault = fault
         elif expected:
             self._history.load_state_dict(saved["history"])
 
+    def _load_average(self, saved: Any) -> None:
+        if self._average is None:
+            return
+        self._average.forget()
+        if not isinstance(saved, Mapping) or "average" not in saved:
+            _log.info("the loaded state has no average; it starts anew")
+            return
+        try:
+            self._average.load_state_dict(saved["average"], self._parameters)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.warning("the loaded average is left out, and starts anew: %s: %s", type(error).__name__, error)
+
     def _go_on_from(self, steps: int) -> None:
         self.steps = steps
-        if steps >= self._plan.total_steps:
+        if steps >= self._plan.total_steps and self.nowcaster is not None:
             self._warn_of_the_end()
 
     def _warn_of_the_end(self) -> None:

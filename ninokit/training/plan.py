@@ -41,6 +41,11 @@ class NowcastPlan:
         if not self.horizons or min(self.horizons) < 1:
             raise ConfigError(f"horizons: expected numbers from 1 up, one a nowcast, got {list(self.horizons)}")
 
+    @classmethod
+    def without_nowcasts(cls) -> NowcastPlan:
+        """The calendar of a training in which no state is taken and nothing jumps."""
+        return cls(period=1, context=1, total_steps=1, horizons=(1,))
+
     def is_snapshot(self, step: int) -> bool:
         """Whether a state is taken after a step, counted from 1: only in periods that may end with a nowcast."""
         before_end = -step % self.period

@@ -1020,7 +1020,7 @@ class TestBadSettings:
             ({"horizons": 3}, "horizons: expected a list of numbers from 1 up, one a nowcast, got 3"),
             ({"horizons": []}, "horizons: expected numbers from 1 up, one a nowcast, got []"),
             ({"graph": 3}, "graph: expected a NeuralGraph, as encode returns it, or None, got 3"),
-            ({"nowcaster": 3}, "nowcaster: expected a Nowcaster, a name or a path, got 3"),
+            ({"nowcaster": 3}, "nowcaster: expected a Nowcaster, a name, a path or None, got 3"),
             ({"model": "network"}, "model: expected a torch.nn.Module, got 'network'"),
             ({"optimizer": None}, "optimizer: expected a torch.optim.Optimizer, got None"),
             ({"optimizer": []}, "optimizer: expected a torch.optim.Optimizer, or several, got none"),

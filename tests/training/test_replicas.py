@@ -61,7 +61,7 @@ def train(rank: int, fault: str) -> dict:
                 prediction = prediction + 1e-3
         return [(name, prediction)]
 
-    nowcasting = ninokit.attach(optimizer, wrapped, Scripted(0.1, distort), period=10, total_steps=60)
+    nowcasting = ninokit.attach(optimizer, wrapped, Scripted(0.1, distort), period=10, total_steps=60, average=5)
     take = nowcasting._history.snapshot
 
     def snapshot():
@@ -75,7 +75,12 @@ def train(rank: int, fault: str) -> dict:
         optimizer.zero_grad()
         wrapped(torch.randn(8, 4, generator=generator)).square().mean().backward()
         optimizer.step()
-    return {"weights": wrapped.module.state_dict(), "events": [(e.step, e.reason) for e in nowcasting.events]}
+    averaged = nowcasting.averaged_state_dict()
+    return {
+        "weights": wrapped.module.state_dict(),
+        "averaged": averaged,
+        "events": [(e.step, e.reason) for e in nowcasting.events],
+    }
 
 
 def shard() -> str:
@@ -107,7 +112,8 @@ def processes(tmp_path_factory) -> list[dict]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_all_processes_jump_or_none_and_to_the_same_weights(processes, fault):
     first, second = (found[fault] for found in processes)
-    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    for weights in ("weights", "averaged"):
+        assert all(torch.equal(first[weights][name], second[weights][name]) for name in first[weights])
     reason = FAULTS[fault]
     assert second["events"] == [(10, reason), (20, ""), (30, "")]
     assert first["events"] == [(10, ELSEWHERE if reason else ""), (20, ""), (30, "")]
