@@ -1,20 +1,25 @@
 """What a benchmark task is: a model, its data, the baseline's settings and the target to reach.
 
-Shapes: N training examples, M test examples, B examples in a batch, T tokens a sequence, K classes.
+Shapes: N training, V validation and M test examples, B examples in a batch, T tokens a sequence, K classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ninokit.benchmarks.metric import ACCURACY, Metric, mean_cross_entropy
+from ninokit.benchmarks.metric import ACCURACY, VALIDATION_LOSS, Metric, mean_cross_entropy
 from ninokit.errors import ConfigError, DatasetError
+
+# What is held out of the training: to tune by, and to judge by.
+HeldOut = Literal["validation", "test"]
 
 # Keeps an evaluation's feature maps in the processor's cache; it has no influence on the result.
 _TEST_BATCH = 500
@@ -31,6 +36,10 @@ class ClassificationData:
         train_labels: class indices, int64: one an example, shape (N,), or one a token, shape (N, T).
         test_inputs: as ``train_inputs``. Shape (M, ...).
         test_labels: as ``train_labels``. Shape (M,).
+        validation_inputs: as ``train_inputs``, to tune settings by. Shape (V, ...). None: see `held_out`.
+        validation_labels: as ``train_labels``. Shape (V,). None exactly where ``validation_inputs`` is.
+        weights: of an earlier training, with which this one starts: name in the network → parameter or buffer. None
+            starts from the network's own initial weights.
 
     Raises:
         DatasetError: the tensors do not fit each other.
@@ -40,15 +49,59 @@ class ClassificationData:
     train_labels: Tensor
     test_inputs: Tensor
     test_labels: Tensor
+    validation_inputs: Tensor | None = None
+    validation_labels: Tensor | None = None
+    weights: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         _check_split("train", self.train_inputs, self.train_labels)
-        _check_split("test", self.test_inputs, self.test_labels)
-        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+        self._check_held_out("test", self.test_inputs, self.test_labels)
+        if self.validation_inputs is not None and self.validation_labels is not None:
+            self._check_held_out("validation", self.validation_inputs, self.validation_labels)
+        elif self.validation_inputs is not self.validation_labels:
             raise DatasetError(
-                "classification data: expected training and test inputs of one shape; got "
-                f"{tuple(self.train_inputs.shape[1:])} and {tuple(self.test_inputs.shape[1:])} an example"
+                "classification data: expected validation_inputs and validation_labels, or neither; got one of the two"
             )
+
+    def _check_held_out(self, split: str, inputs: Tensor, labels: Tensor) -> None:
+        _check_split(split, inputs, labels)
+        if self.train_inputs.shape[1:] != inputs.shape[1:]:
+            raise DatasetError(
+                f"classification data: expected training and {split} inputs of one shape; got "
+                f"{tuple(self.train_inputs.shape[1:])} and {tuple(inputs.shape[1:])} an example"
+            )
+
+    def held_out(self, split: HeldOut) -> tuple[Tensor, Tensor]:
+        """What a network is not trained on, in two parts without a common example.
+
+        Without validation data of its own, the first half of the test examples validates and the second half tests.
+
+        Args:
+            split: ``"validation"`` to tune settings by, ``"test"`` to judge by.
+
+        Returns:
+            Inputs and labels, of shapes (V, ...) and (V,), or (M, ...) and (M,).
+
+        Raises:
+            DatasetError: there is a single test example, which can't do both.
+
+        Example:
+            >>> x, y = torch.arange(6.0).view(6, 1), torch.arange(6)
+            >>> data = ClassificationData(train_inputs=x, train_labels=y, test_inputs=x, test_labels=y)
+            >>> data.held_out("validation")[1], data.held_out("test")[1]
+            (tensor([0, 1, 2]), tensor([3, 4, 5]))
+        """
+        if self.validation_inputs is not None and self.validation_labels is not None:
+            validation = self.validation_inputs, self.validation_labels
+            return validation if split == "validation" else (self.test_inputs, self.test_labels)
+        half = len(self.test_labels) // 2
+        if half == 0:
+            raise DatasetError(
+                "classification data: expected validation data, or at least 2 test examples to be split into "
+                "validation and test data; got 1"
+            )
+        part = slice(half) if split == "validation" else slice(half, None)
+        return self.test_inputs[part], self.test_labels[part]
 
     def to(self, device: torch.device | str) -> ClassificationData:
         """The same data on another device.
@@ -59,12 +112,9 @@ class ClassificationData:
         Returns:
             The data there; tensors that already lie there are shared, not copied.
         """
-        return ClassificationData(
-            train_inputs=self.train_inputs.to(device),
-            train_labels=self.train_labels.to(device),
-            test_inputs=self.test_inputs.to(device),
-            test_labels=self.test_labels.to(device),
-        )
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        weights = self.weights and {name: weight.to(device) for name, weight in self.weights.items()}
+        return ClassificationData(**moved, weights=weights)
 
 
 def _check_split(split: str, inputs: Tensor, labels: Tensor) -> None:
@@ -170,6 +220,35 @@ class Task:
         if not valid:
             raise ConfigError(f"task {self.name!r}: {setting} must be {expected}; got {value!r}")
 
+    def build_from(self, data: ClassificationData) -> nn.Module:
+        """A new network with the weights from which its training starts.
+
+        Args:
+            data: the task's data, on any device; its ``weights`` are copied into the network where it has some.
+
+        Returns:
+            The network of ``build_model``; what ``weights`` does not name, such as adapters or a new head, is as
+            ``build_model`` made it.
+
+        Raises:
+            DatasetError: the network lacks one of the names, or has another shape there.
+        """
+        model = self.build_model()
+        if data.weights is not None:
+            self._check_weights(model.state_dict(), data.weights)
+            model.load_state_dict(data.weights, strict=False)
+        return model
+
+    def _check_weights(self, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            if name in own and own[name].shape == weight.shape:
+                continue
+            expected = f"shape {tuple(own[name].shape)}" if name in own else f"one of its names, such as {min(own)!r}"
+            raise DatasetError(
+                f"task {self.name!r}: the weight {name!r} of shape {tuple(weight.shape)}, to start from, does not fit "
+                f"the network; expected {expected}. Let load_data give weights of the network that build_model makes"
+            )
+
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The baseline's optimizer.
 
@@ -194,7 +273,6 @@ class Task:
         """
         return mean_cross_entropy(model(inputs), labels)
 
-    @torch.inference_mode()
     def evaluate(self, model: nn.Module, data: ClassificationData) -> float:
         """The network's score on the test data: what ``target`` is about.
 
@@ -205,9 +283,40 @@ class Task:
         Returns:
             The metric's mean over the test labels.
         """
-        was_training = model.training
-        model.eval()
-        batches = zip(data.test_inputs.split(_TEST_BATCH), data.test_labels.split(_TEST_BATCH), strict=True)
-        total = sum(self.metric.total(model(inputs), labels) for inputs, labels in batches)
+        return _mean(self.metric, model, data.test_inputs, data.test_labels)
+
+    def held_out_loss(self, model: nn.Module, data: ClassificationData, split: HeldOut = "validation") -> float:
+        """The mean of the training's loss over data that the network is not trained on.
+
+        Args:
+            model: the network; it is left in the mode (training or evaluation) it came in.
+            data: the task's data, on the network's device.
+            split: ``"validation"`` to tune settings by, ``"test"`` to judge by.
+
+        Returns:
+            The mean cross entropy in nats a label.
+
+        Raises:
+            DatasetError: see `ClassificationData.held_out`.
+        """
+        return _mean(VALIDATION_LOSS, model, *data.held_out(split))
+
+
+@torch.inference_mode()
+def _mean(metric: Metric, model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    """A metric's mean over the labels of some examples."""
+    batches = zip(inputs.split(_TEST_BATCH), labels.split(_TEST_BATCH), strict=True)
+    with _evaluating(model):
+        total = sum(metric.total(model(some), classes) for some, classes in batches)
+    return float(total) / labels.numel()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards the mode is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
         model.train(was_training)
-        return float(total) / data.test_labels.numel()

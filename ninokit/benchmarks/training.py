@@ -197,7 +197,7 @@ class _Run:
         self.data = data
         self.seed = seed
         self.device = device
-        self.model = task.build_model().to(device)
+        self.model = task.build_from(data).to(device)
         self.optimizer = task.build_optimizer(self.model)
         self.batches = batches(data, task.batch_size, seed)
         self.step = 0

@@ -49,7 +49,7 @@ class StackedTraining:
     ) -> None:
         self._task = task
         self._data = data
-        networks = [initial_network(task, seed).to(data.train_inputs.device) for seed in seeds]
+        networks = [initial_network(task, seed, data).to(data.train_inputs.device) for seed in seeds]
         self._stack = NetworkStack(networks, task.loss, execution, autocast=autocast)
         self._optimizer = StackedAdamW(
             self._stack.parameters,
@@ -139,16 +139,17 @@ class StackedTraining:
         return self._stack.losses_and_gradients(self._data.train_inputs[which], self._data.train_labels[which])
 
 
-def initial_network(task: Task, seed: int) -> nn.Module:
+def initial_network(task: Task, seed: int, data: ClassificationData | None = None) -> nn.Module:
     """The network with which a run of that seed begins; torch's global random state is as before.
 
     Args:
         task: what is trained.
         seed: of the initial weights.
+        data: whose weights the run starts from, if it has some; None where the network's structure is all that counts.
 
     Returns:
         The network, on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone
-        return task.build_model()
+        return task.build_model() if data is None else task.build_from(data)

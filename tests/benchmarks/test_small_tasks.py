@@ -64,6 +64,8 @@ SIZES = {
     "mnist1d_batchnorm_cnn": _batchnorm(3, 16, 24, 32),
     "mnist1d_depthwise_cnn": _depthwise(3, 24, 32, 48),
     "mnist1d_resnet": _residual(3, 16, 16, 24, 24),
+    "mnist1d_fresh_mlp": _mlp(40, 64, 64, 10),
+    "mnist1d_fresh_cnn": (5 + 1) * 25 + 2 * (3 * 25 + 1) * 25 + 10 * (25 + 1),
     "digits_cnn": _plain(9, 12, 16, 24),
     "digits_batchnorm_cnn": _batchnorm(9, 12, 16, 24),
     "digits_depthwise_cnn": _depthwise(9, 16, 24, 32),
@@ -75,8 +77,12 @@ SIZES = {
     "fashion_depthwise_cnn": _depthwise(9, 16, 24, 32),
     "fashion_resnet": _residual(9, 8, 8, 16, 16),
     "fashion_vit": _vit(49, 16, 24),
+    "fashion_cnn_4k": _plain(9, 8, 16, 16),
+    "fashion_cnn_4k_slow": _plain(9, 8, 16, 16),
     "shakespeare_gpt2_narrow": (65 + 64) * 24 + _transformer_layers(24, 2),
     "shakespeare_gpt2_shallow": (65 + 64) * 32 + _transformer_layers(32, 1),
+    "shakespeare_gpt2_tiny": (65 + 64) * 32 + _transformer_layers(32, 2),
+    "shakespeare_gpt2_tiny_slow": (65 + 64) * 32 + _transformer_layers(32, 2),
     "fm32": _plain(9, 32, 64, 64),
     "mnist_mlp": _mlp(784, 100, 100, 10),
     "wikitext2_gpt2": (2048 + 64) * 64 + _transformer_layers(64, 3),
@@ -119,8 +125,9 @@ def test_graphs_hold_every_parameter_and_are_proved(name):
 
 def test_what_is_kept_for_judging():
     held_out = {name for name, task in TASKS.items() if task.held_out}
-    assert held_out == {"fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"}
-    judged = ("CIFAR-10,", "MNIST,", "WikiText-2,")
+    finetuning = {"finetune_cnn", "finetune_lora_gpt2"}
+    assert held_out == {"fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"} | finetuning
+    judged = ("CIFAR-10,", "MNIST,", "MNIST after", "WikiText-2,")
     assert all(task.held_out for task in TASKS.values() if task.description.startswith(judged))
 
 
@@ -152,3 +159,11 @@ def test_depthwise_convolutions_mix_no_channels():
     difference = (depthwise(changed) - depthwise(x)).abs().amax(dim=(0, 2, 3))
     assert (difference > 0).tolist() == [False, False, True, False]
     assert pointwise.kernel_size == (1, 1)
+
+
+def test_the_4k_cnn_halves_its_maps_twice():
+    """28 pixels become 13 without padding, then 7 with padding."""
+    model, images = TASKS["fashion_cnn_4k"].build_model(), torch.randn(2, 1, 28, 28)
+    assert model[:2](images).shape == (2, 8, 13, 13)
+    assert model[:4](images).shape == (2, 16, 7, 7)
+    assert model[:6](images).shape == (2, 16, 7, 7)

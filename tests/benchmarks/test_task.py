@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ninokit.benchmarks import ACCURACY, VALIDATION_LOSS, ClassificationData
+from ninokit.benchmarks.training import train
 from ninokit.errors import ConfigError, DatasetError
+from ninokit.pretraining.stacked_training import initial_network
 
 
 def _data(**changed: torch.Tensor) -> ClassificationData:
@@ -38,6 +40,22 @@ def _data(**changed: torch.Tensor) -> ClassificationData:
             {"test_inputs": torch.zeros(0, 3), "test_labels": torch.zeros(0, dtype=torch.int64)},
             "at least one example",
         ),
+        (
+            {"validation_inputs": torch.zeros(2, 4), "validation_labels": torch.zeros(2, dtype=torch.int64)},
+            r"expected training and validation inputs of one shape; got \(3,\) and \(4,\) an example$",
+        ),
+        (
+            {"validation_inputs": torch.zeros(2, 3), "validation_labels": torch.zeros(2)},
+            "validation_labels must be int64 of shape",
+        ),
+        (
+            {"validation_inputs": torch.zeros(2, 3)},
+            "expected validation_inputs and validation_labels, or neither; got one of the two$",
+        ),
+        (
+            {"validation_labels": torch.zeros(2, dtype=torch.int64)},
+            "expected validation_inputs and validation_labels, or neither; got one of the two$",
+        ),
     ],
 )
 def test_data_that_does_not_fit_is_refused(changed, message):
@@ -46,7 +64,7 @@ def test_data_that_does_not_fit_is_refused(changed, message):
 
 
 def _tokens(**changed: torch.Tensor) -> ClassificationData:
-    zeros = {name: torch.zeros(4, 3, dtype=torch.int64) for name in vars(_data())}
+    zeros = {name: torch.zeros(4, 3, dtype=torch.int64) for name, value in vars(_data()).items() if value is not None}
     return ClassificationData(**(zeros | changed))
 
 
@@ -155,3 +173,130 @@ def test_optimizer_is_adamw_with_the_tasks_settings(tiny):
     assert type(optimizer) is torch.optim.AdamW
     assert optimizer.defaults["lr"] == 0.01
     assert optimizer.defaults["weight_decay"] == 0.1
+
+
+def _numbered(**validation: torch.Tensor) -> ClassificationData:
+    """Five test examples; an example's number is its input and its label."""
+    numbers = torch.arange(5)
+    return ClassificationData(
+        train_inputs=torch.zeros(1, 1),
+        train_labels=torch.zeros(1, dtype=torch.int64),
+        test_inputs=numbers.float().unsqueeze(1),
+        test_labels=numbers,
+        **validation,
+    )
+
+
+def _numbers(data: ClassificationData, split: str) -> list[int]:
+    inputs, labels = data.held_out(split)
+    assert inputs.flatten().tolist() == labels.tolist()
+    return labels.tolist()
+
+
+def test_without_validation_data_the_first_half_of_the_test_data_validates():
+    data = _numbered()
+    assert _numbers(data, "validation") == [0, 1]
+    assert _numbers(data, "test") == [2, 3, 4]
+
+
+def test_with_validation_data_the_test_data_stay_whole():
+    data = _numbered(validation_inputs=torch.full((3, 1), 9.0), validation_labels=torch.full((3,), 9))
+    assert _numbers(data, "validation") == [9, 9, 9]
+    assert _numbers(data, "test") == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_one_test_example_cannot_be_split(split):
+    single = {"test_inputs": torch.zeros(1, 3), "test_labels": torch.zeros(1, dtype=torch.int64)}
+    with pytest.raises(DatasetError) as caught:
+        _data(**single).held_out(split)
+    assert str(caught.value) == (
+        "classification data: expected validation data, or at least 2 test examples to be split into validation and "
+        "test data; got 1"
+    )
+
+
+def test_all_of_the_data_moves_to_a_device():
+    data = _numbered(validation_inputs=torch.zeros(3, 1), validation_labels=torch.zeros(3, dtype=torch.int64))
+    moved = replace(data, weights={"0.bias": torch.zeros(8)}).to("meta")
+    assert moved.weights["0.bias"].is_meta
+    assert all(value.is_meta for name, value in vars(moved).items() if name != "weights")
+    assert data.to("cpu").weights is None
+    assert _numbered().to("cpu").validation_inputs is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_held_out_loss_is_the_mean_over_a_split_without_dropout(tiny, training):
+    """700 validation examples, more than one batch, the last one surprising; the metric (accuracy) plays no part."""
+    surprising = torch.ones(700, dtype=torch.int64)
+    surprising[-1] = 0
+    probabilities = torch.tensor([0.25, 0.75])
+    data = ClassificationData(
+        train_inputs=torch.zeros(1, 2),
+        train_labels=torch.zeros(1, dtype=torch.int64),
+        test_inputs=probabilities.log().repeat(2, 1),
+        test_labels=torch.tensor([0, 1]),
+        validation_inputs=probabilities.log().repeat(700, 1),
+        validation_labels=surprising,
+    )
+    model = nn.Dropout(p=1.0).train(training)
+    nats = -(699 * math.log(0.75) + math.log(0.25)) / 700
+    assert tiny.held_out_loss(model, data) == pytest.approx(nats, rel=1e-6)
+    assert tiny.held_out_loss(model, data, "test") == pytest.approx(-math.log(0.75 * 0.25) / 2, rel=1e-6)
+    assert model.training is training
+
+
+def test_the_mode_is_kept_when_a_network_fails(tiny):
+    model = nn.Linear(7, 3).train()
+    with pytest.raises(RuntimeError):
+        tiny.held_out_loss(model, _data())
+    assert model.training
+
+
+def test_a_network_starts_from_the_datas_weights_and_keeps_what_they_do_not_name(tiny):
+    weights = {"0.weight": torch.full((8, 2), 3.0), "2.bias": torch.arange(3.0)}
+    data = replace(tiny.load_data(None), weights=weights)
+    torch.manual_seed(4)
+    model = tiny.build_from(data).state_dict()
+    torch.manual_seed(4)
+    own = tiny.build_model().state_dict()
+    assert model.keys() == own.keys()
+    for name, value in model.items():
+        assert torch.equal(value, weights.get(name, own[name]))
+
+
+def test_the_datas_weights_are_copied(tiny):
+    data = replace(tiny.load_data(None), weights={"2.bias": torch.zeros(3)})
+    with torch.no_grad():
+        tiny.build_from(data)[2].bias.fill_(1.0)
+    assert not data.weights["2.bias"].any()
+
+
+def test_without_weights_a_network_is_as_the_task_builds_it(tiny):
+    torch.manual_seed(4)
+    model = tiny.build_from(tiny.load_data(None))
+    torch.manual_seed(4)
+    assert torch.equal(model[0].weight, tiny.build_model()[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("0.weight", "shape (8, 2)"), ("7.weight", "one of its names, such as '0.bias'")],
+)
+def test_weights_that_do_not_fit_are_refused(tiny, name, expected):
+    data = replace(tiny.load_data(None), weights={"0.bias": torch.zeros(8), name: torch.zeros(2, 8)})
+    with pytest.raises(DatasetError) as caught:
+        tiny.build_from(data)
+    assert str(caught.value) == (
+        f"task 'tiny': the weight {name!r} of shape (2, 8), to start from, does not fit the network; expected "
+        f"{expected}. Let load_data give weights of the network that build_model makes"
+    )
+
+
+def test_a_run_and_a_collected_network_start_from_the_datas_weights(tiny):
+    """Of zero weights and biases only the last bias gets a gradient, so that all classes are one's answer."""
+    zeros = {name: torch.zeros_like(value) for name, value in tiny.build_model().state_dict().items()}
+    data = replace(tiny.load_data(None), weights=zeros)
+    task = replace(tiny, metric=VALIDATION_LOSS, total_steps=1, lr=1e-9)
+    assert train(task, data, seed=0).points[0].score == pytest.approx(math.log(3), abs=1e-6)
+    assert not initial_network(tiny, 0, data)[0].weight.any()

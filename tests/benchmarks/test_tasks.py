@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from ninokit.benchmarks import ClassificationData
+from ninokit.benchmarks import Better, ClassificationData
 from ninokit.benchmarks.tasks.cifar import load_cifar10
 from ninokit.benchmarks.tasks.images import without_validation
 from ninokit.builtin.tasks import ninokit_tasks
@@ -39,17 +39,21 @@ def test_names():
     assert list(TASKS) == [
         *("mnist1d_mlp", "mnist1d_cnn", "mnist1d_mlp_shallow", "mnist1d_mlp_deep"),
         *(f"mnist1d_{kind}" for kind in kinds),
+        *("mnist1d_fresh_mlp", "mnist1d_fresh_cnn"),
         *("digits_mlp", "digits_cnn", *(f"digits_{kind}" for kind in kinds), "digits_vit"),
         *("fashion_mlp", "fashion_cnn", *(f"fashion_{kind}" for kind in kinds), "fashion_vit", "fm16"),
+        *("fashion_cnn_4k", "fashion_cnn_4k_slow"),
         *("shakespeare_gpt2_narrow", "shakespeare_gpt2_shallow", "shakespeare_gpt2"),
+        *("shakespeare_gpt2_tiny", "shakespeare_gpt2_tiny_slow"),
         *("fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"),
+        *("finetune_cnn", "finetune_lora_gpt2"),
     ]
     without_files = [name for name, task in TASKS.items() if not task.needs_data_root]
     assert without_files == [name for name in TASKS if name.startswith(("mnist1d", "digits"))]
 
 
 def test_importing_the_tasks_imports_no_optional_package():
-    optional = "{'matplotlib', 'mnist1d', 'sklearn', 'tokenizers', 'torchvision', 'transformers'}"
+    optional = "{'matplotlib', 'mnist1d', 'peft', 'scipy', 'sklearn', 'tokenizers', 'torchvision', 'transformers'}"
     code = f"import sys; from ninokit.builtin import tasks; tasks.ninokit_tasks(); print({optional} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
@@ -167,6 +171,31 @@ def test_settings_of_the_vision_tasks(name, lr, target, eval_every):
     assert (task.batch_size, task.total_steps, task.eval_every, task.period) == (128, 10_000, eval_every, 1_000)
 
 
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (("fashion_cnn_4k", "fashion_cnn_4k_slow"), (128, 2_000, 200, 0.0)),
+        (("shakespeare_gpt2_tiny", "shakespeare_gpt2_tiny_slow"), (16, 2_000, 200, 0.1)),
+        (("mnist1d_fresh_mlp", "mnist1d_fresh_cnn"), (128, 2_000, 200, 0.0)),
+        (("finetune_cnn",), (128, 2_000, 200, 0.0)),
+        (("finetune_lora_gpt2",), (16, 2_000, 200, 0.0)),
+    ],
+)
+def test_settings_of_the_tasks_of_fair_comparisons(names, settings):
+    for task in (TASKS[name] for name in names):
+        assert (task.batch_size, task.total_steps, task.period, task.weight_decay) == settings
+        assert task.metric.better is Better.LOWER
+
+
+def test_slow_tasks_have_the_papers_rates_and_differ_in_nothing_else_but_the_target():
+    for name, rates in (("fashion_cnn_4k", (0.02, 0.006)), ("shakespeare_gpt2_tiny", (0.005, 0.0002))):
+        tuned, slow = (vars(TASKS[key]) for key in (name, f"{name}_slow"))
+        assert (tuned["lr"], slow["lr"]) == rates
+        assert tuned["target"] < slow["target"]
+        own = {"name", "description", "lr", "target", "load_data", "build_model"}
+        assert {key for key in tuned if tuned[key] != slow[key]} <= own
+
+
 # MNIST and FashionMNIST, from files of 24 training and 5 test images.
 
 
@@ -216,9 +245,13 @@ def idx_files(request, tmp_path, monkeypatch):
 
 
 def _check_images(data, arrays):
-    images = (arrays["train-images-idx3-ubyte"][:22].astype(np.float64) / 255 - GREY_MEAN) / GREY_STD
-    np.testing.assert_allclose(data.train_inputs.numpy(), images[:, None], rtol=1e-5, atol=1e-6)
+    images = (arrays["train-images-idx3-ubyte"].astype(np.float64) / 255 - GREY_MEAN) / GREY_STD
+    np.testing.assert_allclose(data.train_inputs.numpy(), images[:22, None], rtol=1e-5, atol=1e-6)
     assert data.train_labels.tolist() == arrays["train-labels-idx1-ubyte"][:22].tolist()
+    validation = data.held_out("validation")
+    np.testing.assert_allclose(validation[0].numpy(), images[22:, None], rtol=1e-5, atol=1e-6)
+    assert validation[1].tolist() == arrays["train-labels-idx1-ubyte"][22:].tolist()
+    assert len(data.held_out("test")[1]) == 5
     tests = (arrays["t10k-images-idx3-ubyte"].astype(np.float64) / 255 - GREY_MEAN) / GREY_STD
     np.testing.assert_allclose(data.test_inputs.numpy(), tests[:, None], rtol=1e-5, atol=1e-6)
     assert data.test_labels.tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
@@ -305,11 +338,13 @@ def _check_cifar(data, arrays):
     mean, std = np.array([0.49139968, 0.48215827, 0.44653124]), np.array([0.24703233, 0.24348505, 0.26158768])
     for found, images in (
         (data.train_inputs, arrays["train_x"][:11]),
+        (data.validation_inputs, arrays["train_x"][11:]),
         (data.test_inputs, arrays["test_x"]),
     ):
         expected = ((images.astype(np.float64) / 255 - mean) / std).transpose(0, 3, 1, 2)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
     assert data.train_labels.tolist() == arrays["train_y"][:11].tolist()
+    assert data.validation_labels.tolist() == arrays["train_y"][11:].tolist()
     assert data.test_labels.tolist() == arrays["test_y"].tolist()
 
 

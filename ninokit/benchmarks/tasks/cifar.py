@@ -37,7 +37,7 @@ def load_cifar10(root: Path | None) -> ClassificationData:
             ``train_y`` and ``test_y`` of shape (N,). Nothing is written into it.
 
     Returns:
-        45,834 training and 10,000 test images of shape (3, 32, 32).
+        45,834 training, 4,166 validation and 10,000 test images of shape (3, 32, 32).
 
     Raises:
         DatasetError: neither is there, or the arrays are not as described.

@@ -27,7 +27,7 @@ def load_idx(root: Path | None, *, task: str, name: str) -> ClassificationData:
         name: of torchvision's class, and of the folder: ``"MNIST"`` or ``"FashionMNIST"``.
 
     Returns:
-        Normalised images of shape (1, 28, 28); of the training images the last twelfth is left out.
+        Normalised images of shape (1, 28, 28); of the training images the last twelfth validates.
 
     Raises:
         DatasetError: a file is missing or damaged.

@@ -33,7 +33,7 @@ def data_folder(root: Path | None, task: str) -> Path:
 
 
 def without_validation(examples: int) -> int:
-    """How many of the training images train: the published runs hold the last twelfth back.
+    """How many of the training images train: the published runs hold the last twelfth back, for validation.
 
     Args:
         examples: training images of the data set.
@@ -56,7 +56,7 @@ def normalised(
 
     Args:
         train: images of shape (N, channels, height, width), uint8 from 0 to 255, and labels of shape (N,).
-            The last twelfth is left out.
+            The last twelfth validates.
         test: the same of M test images, all of which are kept.
         mean: a number a channel, in units of the full pixel range.
         std: the same.
@@ -80,6 +80,8 @@ def normalised(
         train_labels=train[1][:kept].long(),
         test_inputs=_normalise(test[0], mean, std),
         test_labels=test[1].long(),
+        validation_inputs=_normalise(train[0][kept:], mean, std),
+        validation_labels=train[1][kept:].long(),
     )
 
 

@@ -23,7 +23,7 @@ def load_mnist(root: Path | None, task: str) -> ClassificationData:
         task: the task's name, for error messages.
 
     Returns:
-        55,000 training and 10,000 test images of shape (1, 28, 28).
+        55,000 training, 5,000 validation and 10,000 test images of shape (1, 28, 28).
 
     Raises:
         DatasetError: a file is missing or damaged.

@@ -76,8 +76,12 @@ def load_mnist1d_channels(root: Path | None = None) -> ClassificationData:
     return replace(flat, train_inputs=flat.train_inputs.unsqueeze(1), test_inputs=flat.test_inputs.unsqueeze(1))
 
 
-def _signal_cnn() -> nn.Sequential:
-    """(B, 1, 40) to (B, 10): the convolutional network of the MNIST-1D paper, with global average pooling."""
+def signal_cnn() -> nn.Sequential:
+    """The convolutional network of the MNIST-1D paper, with global average pooling.
+
+    Returns:
+        The network from (B, 1, 40) to (B, 10).
+    """
     return nn.Sequential(
         nn.Conv1d(1, 25, 5, stride=2, padding=2),
         nn.ReLU(),
@@ -107,7 +111,7 @@ MNIST1D_MLP = Task(
 MNIST1D_CNN = Task(
     name="mnist1d_cnn",
     description="MNIST-1D, 3-layer CNN of 4k parameters; needs no files",
-    build_model=_signal_cnn,
+    build_model=signal_cnn,
     load_data=load_mnist1d_channels,
     batch_size=128,
     lr=0.02,

@@ -23,7 +23,7 @@ from ninokit.errors import DatasetError
 _NAME = "shakespeare_gpt2"
 _FILE = Path("tinyshakespeare") / "input.txt"
 # All characters of the text, in the order of their codes: token 0 is the line feed, token 64 the z.
-_ALPHABET = b"\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ALPHABET = b"\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NO_TOKEN = -1
 _LENGTH = 64
 
@@ -61,13 +61,13 @@ def load_shakespeare(root: Path | None, task: str = _NAME) -> ClassificationData
 def _tokens(text: bytes, path: Path, task: str) -> Tensor:
     """A token a character, shape (characters,)."""
     table = np.full(256, _NO_TOKEN)
-    table[list(_ALPHABET)] = np.arange(len(_ALPHABET))
+    table[list(ALPHABET)] = np.arange(len(ALPHABET))
     tokens = table[np.frombuffer(text, dtype=np.uint8)]
     unknown = np.flatnonzero(tokens == _NO_TOKEN)
     if len(unknown):
         raise DatasetError(
             f"task {task!r}: {path} has {text[unknown[0] : unknown[0] + 1]!r} at byte {unknown[0]}; expected the "
-            f"{len(_ALPHABET)} characters of tiny Shakespeare alone. Fetch the file again"
+            f"{len(ALPHABET)} characters of tiny Shakespeare alone. Fetch the file again"
         )
     return torch.from_numpy(tokens)
 
@@ -87,7 +87,7 @@ def build_gpt2(task: str = _NAME, *, width: int = 48, layers: int = 3, heads: in
     Raises:
         DependencyError: transformers is missing.
     """
-    return gpt2(task, vocabulary=len(_ALPHABET), length=_LENGTH, width=width, layers=layers, heads=heads)
+    return gpt2(task, vocabulary=len(ALPHABET), length=_LENGTH, width=width, layers=layers, heads=heads)
 
 
 SHAKESPEARE_GPT2 = Task(
@@ -128,4 +128,27 @@ SHAKESPEARE_GPT2_NARROW = _small(
 )
 SHAKESPEARE_GPT2_SHALLOW = _small(
     "shakespeare_gpt2_shallow", "1-layer GPT-2 of 17k parameters", width=32, layers=1, heads=4, lr=0.005
+)
+
+# The network and the budget of the fair comparisons: at a tuned rate, and at the one that the paper has for language.
+SHAKESPEARE_GPT2_TINY = replace(
+    _small(
+        "shakespeare_gpt2_tiny", "2-layer GPT-2 of 30k parameters, tuned rate", width=32, layers=2, heads=4, lr=0.005
+    ),
+    total_steps=2_000,
+    period=200,
+    target=1.985,
+)
+SHAKESPEARE_GPT2_TINY_SLOW = replace(
+    _small(
+        "shakespeare_gpt2_tiny_slow",
+        "2-layer GPT-2 of 30k parameters, the paper's rate",
+        width=32,
+        layers=2,
+        heads=4,
+        lr=0.0002,
+    ),
+    total_steps=2_000,
+    period=200,
+    target=2.54,
 )

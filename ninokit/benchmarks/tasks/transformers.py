@@ -1,15 +1,20 @@
-"""Small transformers: GPT-2 of Hugging Face and torchvision's vision transformer.
+"""Small transformers: GPT-2 of Hugging Face, with LoRA or without, and torchvision's vision transformer.
 
 Shapes: B examples in a batch, T tokens a sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from ninokit._optional import require
 
-__all__ = ["gpt2", "vision_transformer"]
+__all__ = ["gpt2", "lora_names", "vision_transformer", "with_lora"]
+
+# GPT-2's matrices: of the attention, and of the feed-forward part.
+_ADAPTED = ("c_attn", "c_proj", "c_fc")
 
 
 class _Logits(nn.Module):
@@ -57,6 +62,47 @@ def gpt2(task: str, *, vocabulary: int, length: int, width: int, layers: int, he
         eos_token_id=None,
     )
     return _Logits(library.GPT2LMHeadModel(config))
+
+
+def with_lora(task: str, network: nn.Module, *, rank: int) -> nn.Module:
+    """A `gpt2` with LoRA (Hu et al. 2021) on all matrices of its layers; only the adapters can be trained.
+
+    Args:
+        task: the task's name, for the error message.
+        network: of `gpt2`; it is changed.
+        rank: of the adapters.
+
+    Returns:
+        The same network, with the same outputs until it is trained.
+
+    Raises:
+        DependencyError: peft is missing.
+    """
+    library = require("peft", f"task {task!r}")
+    # As usual, the adapters' sum counts twice. GPT-2's matrices are stored transposed.
+    config = library.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(_ADAPTED), fan_in_fan_out=True)
+    adapted: nn.Module = library.inject_adapter_in_model(config, network)
+    return adapted
+
+
+def lora_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a `gpt2` by the names that they have after `with_lora`.
+
+    Args:
+        weights: name in the network without adapters → tensor.
+
+    Returns:
+        Name in the network with adapters → the same tensor.
+
+    Example:
+        >>> list(lora_names({"h.0.mlp.c_fc.bias": Tensor(), "h.0.ln_1.bias": Tensor()}))
+        ['h.0.mlp.c_fc.base_layer.bias', 'h.0.ln_1.bias']
+    """
+    split = {name: name.rpartition(".") for name in weights}
+    return {
+        f"{module}.base_layer.{kind}" if module.endswith(_ADAPTED) else name: weights[name]
+        for name, (module, _, kind) in split.items()
+    }
 
 
 def vision_transformer(task: str, *, side: int, patch: int, width: int, layers: int, heads: int) -> nn.Module:

@@ -44,8 +44,7 @@ def load_wikitext2(root: Path | None) -> ClassificationData:
         DatasetError: a file is missing, damaged, not UTF-8, or too short.
         DependencyError: tokenizers is missing.
     """
-    folder = data_folder(root, _NAME)
-    train, valid = (_text(folder, split) for split in ("train", "valid"))
+    train, valid = (read_wikitext2(root, split, _NAME) for split in ("train", "valid"))
     pieces = require("tokenizers", f"task {_NAME!r}").ByteLevelBPETokenizer()
     # Line by line: a whole text at once would be one word to count.
     pieces.train_from_iterator(train.splitlines(), vocab_size=_VOCABULARY, show_progress=False)
@@ -58,12 +57,26 @@ def load_wikitext2(root: Path | None) -> ClassificationData:
     )
 
 
-def _text(folder: Path, split: str) -> str:
-    path = find_text(folder, _FOLDER / f"wiki.{split}.tokens", task=_NAME, content=f"the {split} text of WikiText-2")
+def read_wikitext2(root: Path | None, split: str, task: str) -> str:
+    """A text of WikiText-2 from its file, packed (.gz) or unpacked.
+
+    Args:
+        root: the folder that holds ``wikitext-2/wiki.train.tokens`` and its like.
+        split: ``"train"``, ``"valid"`` or ``"test"``.
+        task: the task's name, for error messages.
+
+    Returns:
+        The text.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or not UTF-8.
+    """
+    file = _FOLDER / f"wiki.{split}.tokens"
+    path = find_text(data_folder(root, task), file, task=task, content=f"the {split} text of WikiText-2")
     try:
-        return read_text(path, _NAME).decode()
+        return read_text(path, task).decode()
     except UnicodeDecodeError as error:
-        raise DatasetError(f"task {_NAME!r}: {path} is not UTF-8: {error}. Fetch the file again") from error
+        raise DatasetError(f"task {task!r}: {path} is not UTF-8: {error}. Fetch the file again") from error
 
 
 def _encoded(pieces: object, text: str) -> tuple[Tensor, Tensor]:
