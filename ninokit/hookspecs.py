@@ -1,7 +1,7 @@
 """Every extension point of ninokit, in one file.
 
 A plugin is a module (or object) with functions of these names, marked with ``ninokit.hookimpl`` and announced by
-an entry point of the group ``ninokit``. The built-in architectures, nowcasters and tasks use the same door.
+an entry point of the group ``ninokit``. The built-in architectures, nowcasters, tasks and arms use the same door.
 
 Importing the module must be cheap: what a hook offers, and PyTorch, is imported inside the hook. The module may say
 ``ninokit_api = 1``, the `API_VERSION` that it was written for; a plugin of another version is left out.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from ninokit.benchmarks.arms import Arm
     from ninokit.benchmarks.task import Task
     from ninokit.encoding import Architecture
     from ninokit.graph.tracing.call import Rule
@@ -73,6 +74,17 @@ def ninokit_tasks() -> Sequence[Task]:  # type: ignore[empty-body]
 
     Returns:
         The tasks; names must be unique over all plugins.
+    """
+
+
+@hookspec
+def ninokit_arms() -> Sequence[Arm]:  # type: ignore[empty-body]
+    """Arms: ways to train a task, which an evaluation compares.
+
+    Called once, when the registry is first used; a library that an arm needs is imported when a training begins.
+
+    Returns:
+        The arms; names must be unique over all plugins.
     """
 
 

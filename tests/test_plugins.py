@@ -16,6 +16,7 @@ from strangers import Entry, family, offering, plugin
 
 import ninokit
 from ninokit import plugins
+from ninokit.benchmarks.arms.adamw import ADAMW
 from ninokit.benchmarks.tasks.digits import DIGITS_MLP
 from ninokit.encoding import Architecture
 from ninokit.errors import PluginError
@@ -54,9 +55,10 @@ def test_built_in_plugins_come_through_the_public_door(discover, caplog):
     assert {"mlp", "cnn"} <= set(found.architectures())
     assert {"linefit", "wnn", "nino"} <= set(found.nowcasters())
     assert found.tasks()
+    assert list(found.arms()) == ["adamw", "adamw_linear", "schedule_free", "muon", "snoo"]
     assert not caplog.messages
     builtin = {entry.name for entry in installed() if entry.dist.name == "ninokit"}
-    assert {"mlp", "cnn", "nowcasters", "tasks"} <= builtin
+    assert {"mlp", "cnn", "nowcasters", "tasks", "arms"} <= builtin
 
 
 def test_built_in_plugins_are_faultless_in_a_strict_registry(discover, monkeypatch):
@@ -66,6 +68,7 @@ def test_built_in_plugins_are_faultless_in_a_strict_registry(discover, monkeypat
     assert found.architectures()
     assert found.nowcasters()
     assert found.tasks()
+    assert found.arms()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -127,6 +130,7 @@ class SpeechlessError(Exception):
 
 HOOKS = [
     "ninokit_architectures",
+    "ninokit_arms",
     "ninokit_nowcasters",
     "ninokit_on_nowcast",
     "ninokit_tasks",
@@ -344,6 +348,29 @@ def test_two_tasks_of_one_name(discover, caplog):
     assert caplog.messages == [
         "left out: ninokit_tasks of one 1.2: 'same' is offered already by two 1.2, which is kept"
     ]
+
+
+def test_two_arms_of_one_name(discover, caplog):
+    first, second = (replace(ADAMW, name="same") for _ in range(2))
+    found = discover(
+        Entry("a", plugin(ninokit_arms=lambda: [first, ADAMW]), "one"),
+        Entry("b", plugin(ninokit_arms=lambda: [second]), "two"),
+    )
+    assert found.arms() == {"same": second, "adamw": ADAMW}
+    assert caplog.messages == ["left out: ninokit_arms of one 1.2: 'same' is offered already by two 1.2, which is kept"]
+
+
+@pytest.mark.parametrize("offer", [DIGITS_MLP, "adamw", type(ADAMW)])
+def test_what_is_no_arm(discover, caplog, offer):
+    found = discover(Entry("theirs", plugin(ninokit_arms=lambda: [ADAMW, offer])))
+    assert found.arms() == {}
+    assert caplog.messages == [f"left out: ninokit_arms of stranger 1.2: expected Arm objects, got {offer!r}"]
+
+
+def test_all_that_is_offered_is_asked_for(discover):
+    found = discover(Entry("theirs", plugin(ninokit_arms=lambda: [ADAMW], ninokit_tasks=lambda: [DIGITS_MLP])))
+    found.collect()
+    assert found.plugins()[0].offers == {"ninokit_arms": ["adamw"], "ninokit_tasks": ["digits_mlp"]}
 
 
 def test_two_entry_points_of_one_name(discover, caplog):

@@ -19,6 +19,7 @@ from ninokit.plugins.discovery import find_entries, is_strict
 from ninokit.plugins.record import Plugin, Status
 
 if TYPE_CHECKING:
+    from ninokit.benchmarks.arms import Arm
     from ninokit.benchmarks.task import Task
     from ninokit.encoding import Architecture
     from ninokit.graph.tracing.call import Rule
@@ -120,13 +121,19 @@ class Registry:
 
         return self._offers("ninokit_tasks", lambda tasks: [(_name(task, Task), task) for task in tasks])
 
+    def arms(self) -> dict[str, Arm]:
+        """The arms of an evaluation by name."""
+        from ninokit.benchmarks.arms import Arm
+
+        return self._offers("ninokit_arms", lambda arms: [(_name(arm, Arm), arm) for arm in arms])
+
     def tracer_rules(self) -> dict[str, Rule]:
         """The tracer's rules that plugins add, by the name of the operator."""
         return self._offers("ninokit_tracer_rules", lambda rules: [(n, _rule(n, r)) for n, r in rules.items()])
 
     def collect(self) -> None:
         """Ask all plugins for all that they offer, so that their records have the names."""
-        for offers in (self.architectures, self.nowcasters, self.zoo, self.tasks, self.tracer_rules):
+        for offers in (self.architectures, self.nowcasters, self.zoo, self.tasks, self.arms, self.tracer_rules):
             offers()
 
     def notify(self, event: NowcastEvent) -> None:
@@ -219,7 +226,7 @@ def _checked(name: Any) -> str:
     return name
 
 
-def _name(offer: Any, expected: type[Architecture] | type[Task]) -> str:
+def _name(offer: Any, expected: type[Architecture | Task | Arm]) -> str:
     if not isinstance(offer, expected):
         raise PluginError(f"expected {expected.__name__} objects, got {offer!r}")
     return offer.name

@@ -56,8 +56,8 @@ def _add_check(commands: _Commands) -> None:
         "check",
         help="check all that a plugin promises",
         description="Check a plugin on its own examples: import, API version, registration; architectures (proof of "
-        "the graph, round trip, DGL view, errors), tracer rules, nowcasters, zoo entries, tasks, observers. Exit "
-        "status 1 on a failure.",
+        "the graph, round trip, DGL view, errors), tracer rules, nowcasters, zoo entries, tasks, arms, observers. "
+        "Exit status 1 on a failure.",
     )
     command.add_argument("name", metavar="NAME", help="of the plugin, as `ninokit plugins list` shows it")
     command.set_defaults(run=_run_check)

@@ -98,6 +98,7 @@ def test_the_example_is_listed_first(python, tmp_path):
     )
     assert siren["offers"] == {
         "ninokit_architectures": ["siren"],
+        "ninokit_arms": ["nadam"],
         "ninokit_nowcasters": ["holt"],
         "ninokit_tasks": ["siren_petals"],
         "ninokit_tracer_rules": ["ninokit_siren.sine"],

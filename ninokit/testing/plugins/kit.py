@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ninokit.errors import PluginError
 from ninokit.plugins import Plugin, Registry, Status
 from ninokit.testing.plugins.architectures import architecture_checks
+from ninokit.testing.plugins.arms import arm_checks
 from ninokit.testing.plugins.entries import entry_checks
 from ninokit.testing.plugins.findings import Check, PluginReport, run_check
 from ninokit.testing.plugins.nowcasters import nowcaster_checks
@@ -26,8 +27,8 @@ def check_plugin(name: str) -> PluginReport:
 
     That it is imported without PyTorch, its API version, and that everything it registers is accepted; then each kind:
     architectures on their examples (`ninokit.testing.conformance_checks`, and what they say to models that they can't
-    encode), rules of the tracer, nowcasters and entries of the zoo on a small network, tasks by a step of training, and
-    observers, which are told of a nowcast.
+    encode), rules of the tracer, nowcasters and entries of the zoo on a small network, tasks by a step of training,
+    arms by a training of a small network, and observers, which are told of a nowcast.
 
     Args:
         name: of its entry point.
@@ -75,5 +76,7 @@ def _checks(plugin: Plugin, registry: Registry) -> Iterator[Check]:
         yield from entry_checks(registry.zoo()[name])
     for name in plugin.offers.get("ninokit_tasks", ()):
         yield from task_checks(registry.tasks()[name])
+    for name in plugin.offers.get("ninokit_arms", ()):
+        yield from arm_checks(registry.arms()[name])
     if "ninokit_on_nowcast" in plugin.hooks:
         yield from observer_checks(plugin)

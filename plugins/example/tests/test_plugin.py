@@ -15,6 +15,7 @@ def test_everything_is_registered():
     assert next(iter(known.architectures())) == "siren"
     assert "holt" in known.nowcasters()
     assert "siren_petals" in known.tasks()
+    assert "nadam" in known.arms()
     assert "holt_siren.petals" in known.zoo()
     assert "ninokit_siren.sine" in known.tracer_rules()
     (plugin,) = [plugin for plugin in known.plugins() if plugin.name == "siren"]

@@ -14,12 +14,14 @@ from ninokit import hookimpl
 if TYPE_CHECKING:
     from ninokit import Architecture, NowcastEvent
     from ninokit.benchmarks import Task
+    from ninokit.benchmarks.arms import Arm
     from ninokit.graph.tracing import Rule
     from ninokit.nowcasters import Nowcaster
 
 __all__ = [
     "ninokit_api",
     "ninokit_architectures",
+    "ninokit_arms",
     "ninokit_nowcasters",
     "ninokit_on_nowcast",
     "ninokit_tasks",
@@ -68,6 +70,14 @@ def ninokit_tasks() -> Sequence[Task]:
     from ninokit_siren.task import SIREN_PETALS
 
     return [SIREN_PETALS]
+
+
+@hookimpl
+def ninokit_arms() -> Sequence[Arm]:
+    """The arm ``nadam``."""
+    from ninokit_siren.arm import NADAM
+
+    return [NADAM]
 
 
 @hookimpl
