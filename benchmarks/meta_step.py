@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 import ninokit
-from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.nowcasters import Nino
 from ninokit.pretraining.forms import FORMS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.benchmarks.report import describe_environment
 from ninokit.benchmarks.task import ClassificationData, Task
 from ninokit.benchmarks.training import batches

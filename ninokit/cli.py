@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import ninokit
 from ninokit._optional import require
@@ -27,6 +28,8 @@ __all__ = ["main"]
 _TASK_PREFIX = "task:"
 _TIMM_PREFIX = "timm:"
 _FAILURE = 2
+_ARM_HELP = "ways to train: registered arms such as muon, nowcasters on AdamW, or ARM+NOWCASTER"
+T = TypeVar("T")
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -63,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_collect(commands)
     _add_encode(commands)
     _add_evaluate(commands)
+    _add_gain(commands)
     _add_pretrain(commands)
     tasks = commands.add_parser("tasks", help="list the benchmark tasks")
     tasks.set_defaults(run=_run_tasks)
@@ -74,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_compare(commands: _Commands) -> None:
     command = commands.add_parser(
         "compare",
-        help="train a task with and without nowcasting",
-        description="Train a task with and without nowcasting; write results.json, summary.md, curves.png.",
+        help="train a task by several arms, such as AdamW with and without nowcasting",
+        description="Train a task by several arms, at its own rate and with nothing tuned; write evaluation.json, "
+        "evaluation.md, savings.png and the curves. The same command goes on where it was stopped.",
     )
-    _add_settings(command, "seeds=[0,1]")
+    _add_words(command, "ARM", _ARM_HELP)
     command.set_defaults(run=_run_compare)
 
 
@@ -95,13 +100,32 @@ def _add_collect(commands: _Commands) -> None:
 def _add_evaluate(commands: _Commands) -> None:
     command = commands.add_parser(
         "evaluate",
-        help="measure what a nowcaster saves on many tasks",
-        description="Train tasks with AdamW, with AdamW tuned, and with nowcasters, over the same seeds; write the "
-        "savings as tables and pictures and into the nowcaster's card. The same command goes on where it was stopped.",
+        help="measure what arms save on many tasks, against tuned rivals",
+        description="Tune every arm on every task alike, compare them on other seeds, and write what each saves as "
+        "tables and pictures. The same command goes on where it was stopped.",
     )
-    command.add_argument("nowcaster", metavar="NOWCASTER", help="a name, local-dir:FOLDER, or a .pt checkpoint")
-    _add_settings(command, "'tasks=[digits_mlp]'")
+    _add_words(command, "ARM", _ARM_HELP)
     command.set_defaults(run=_run_evaluate)
+
+
+def _add_gain(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "gain",
+        help="measure how many steps a jump gains",
+        description="Train a task once with checkpoints, jump from each by nowcasters, and measure the steps gained; "
+        "write gain.json, gain.md, gain.png. The same command goes on where it was stopped.",
+    )
+    command.add_argument("task", metavar="TASK", help="the name of a task, see `ninokit tasks`")
+    _add_words(command, "NOWCASTER", "nowcasters (a name, local-dir:FOLDER, or a .pt checkpoint)")
+    command.set_defaults(run=_run_gain)
+
+
+def _add_words(command: argparse.ArgumentParser, word: str, described: str) -> None:
+    """Names first, then settings."""
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    command.add_argument(
+        "words", nargs="*", metavar=f"{word} | KEY=VALUE", help=f"{described}, then settings such as 'seeds=[0,1]'"
+    )
 
 
 def _add_settings(command: argparse.ArgumentParser, example: str) -> None:
@@ -132,13 +156,21 @@ def _add_pretrain(commands: _Commands) -> None:
 
 
 def _run_compare(options: argparse.Namespace) -> None:
-    from ninokit.benchmarks.compare import compare
-    from ninokit.benchmarks.report import format_summary
-    from ninokit.configuration import CompareConfig, load_config
+    from ninokit.benchmarks.evaluation.evaluate import compare
+    from ninokit.benchmarks.evaluation.report import format_evaluation
+    from ninokit.benchmarks.evaluation.settings import CompareConfig
 
-    config = load_config(CompareConfig, options.config, options.settings)
-    print(format_summary(compare(config)))
-    print(f"Written to {config.out}: results.json, summary.md, curves.png")
+    config = _config_with_arms(CompareConfig, options)
+    print(format_evaluation(compare(config)))
+    print(f"Written to {config.out}: evaluation.json, evaluation.md, savings.png, {config.task}.png")
+
+
+def _config_with_arms(schema: type[T], options: argparse.Namespace) -> T:
+    """The settings of a command whose words name its arms."""
+    from ninokit.configuration import load_config, split_words
+
+    arms, settings = split_words(options.words)
+    return load_config(schema, options.config, [*settings, *([f"arms={json.dumps(arms)}"] if arms else [])])
 
 
 def _run_collect(options: argparse.Namespace) -> None:
@@ -164,11 +196,21 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from ninokit.benchmarks.evaluation.evaluate import evaluate
     from ninokit.benchmarks.evaluation.report import format_evaluation
     from ninokit.benchmarks.evaluation.settings import EvaluateConfig
-    from ninokit.configuration import load_config
 
-    config = load_config(EvaluateConfig, options.config, options.settings)
-    print(format_evaluation(evaluate(options.nowcaster, config)))
-    print(f"Written to {config.out}: evaluation.json, evaluation.md, savings.png, a picture a task, all runs")
+    config = _config_with_arms(EvaluateConfig, options)
+    print(format_evaluation(evaluate(config)))
+    print(f"Written to {config.out}: evaluation.json, evaluation.md, savings.png, a picture a task")
+
+
+def _run_gain(options: argparse.Namespace) -> None:
+    from ninokit.benchmarks.gain.command import measure_task
+    from ninokit.benchmarks.gain.settings import GainConfig
+    from ninokit.configuration import load_config, split_words
+
+    nowcasters, settings = split_words(options.words)
+    config = load_config(GainConfig, options.config, settings)
+    print(measure_task(options.task, nowcasters, config).to_markdown())
+    print(f"Written to {config.out}: gain.json, gain.md, gain.png")
 
 
 def _run_encode(options: argparse.Namespace) -> None:
@@ -192,7 +234,7 @@ def _network(source: str) -> tuple[nn.Module, Tensor | None]:
     from torch import nn
 
     if source.startswith(_TASK_PREFIX):
-        from ninokit.benchmarks.compare import find_task
+        from ninokit.benchmarks.tasks.finding import find_task
 
         task = find_task(source.removeprefix(_TASK_PREFIX))
         return task.build_model(), task.example_inputs()

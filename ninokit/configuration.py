@@ -6,9 +6,10 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
@@ -66,54 +67,11 @@ DEVICE = "cpu, cuda or cuda:N"
 SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
 
 
-@dataclass(kw_only=True)
-class CompareConfig:
-    """The settings of a comparison; None leaves a setting to the task.
-
-    Args:
-        task: name of a registered task.
-        seeds: one baseline and one nowcasting run each; distinct, at least 0.
-        nowcaster: a nowcaster family, a name of the zoo or another source, or the path of a published checkpoint.
-        nowcaster_sha256: what the checkpoint's SHA-256 must be, 64 hexadecimal digits.
-        data_root: folder of the data sets, for the tasks that read files.
-        out: folder for the results; made if missing.
-        total_steps: optimizer steps of a run, at least 1.
-        period: optimizer steps between two nowcasts, at least 1.
-        recalibrate_batchnorm: optimizer steps after a jump over which BatchNorms take their running statistics anew;
-            0 keeps them.
-        lr: learning rate, above 0.
-        eval_every: steps between two evaluations, at least 1.
-        target: score to reach, above 0; an accuracy at most 1.
-        stop_at_target: end a run at the first evaluation that reaches the target.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads for torch, at least 1; None leaves torch's own choice.
-    """
-
-    task: str = setting("mnist1d_mlp", "the name of a task, see `ninokit tasks`", bool)
-    seeds: list[int] = setting([0, 1, 2], SEEDS, are_seeds)
-    nowcaster: str = setting("linefit", "the name of a nowcaster, another source, or the path of a checkpoint", bool)
-    # OmegaConf reads the annotations at run time; Optional is what all its versions know.
-    nowcaster_sha256: Optional[str] = setting(  # noqa: UP045
-        None, "64 hexadecimal digits", lambda value: re.fullmatch("[0-9a-fA-F]{64}", value) is not None
-    )
-    data_root: Optional[str] = setting(None, "a folder", bool)  # noqa: UP045
-    out: str = setting("runs/compare", "a folder", bool)
-    total_steps: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
-    period: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
-    recalibrate_batchnorm: int = setting(0, "a whole number, at least 0", lambda value: value >= 0)
-    lr: Optional[float] = setting(None, "a number above 0", positive)  # noqa: UP045
-    eval_every: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
-    target: Optional[float] = setting(None, "a number above 0", positive)  # noqa: UP045
-    stop_at_target: bool = setting(False, "true or false", lambda value: isinstance(value, bool))
-    device: str = setting("cpu", DEVICE, is_device)
-    threads: Optional[int] = setting(None, COUNT, at_least_one)  # noqa: UP045
-
-
 def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
     """The settings from a file and the command line; what neither names keeps its default.
 
     Args:
-        schema: the command's settings, such as `CompareConfig`: a dataclass of fields made by `setting`.
+        schema: the command's settings: a dataclass of fields made by `setting`.
         path: a YAML file with some of the settings, or None.
         overrides: ``key=value`` pairs, values in YAML, or as they are where a text is asked for, which win over the
             file.
@@ -126,8 +84,12 @@ def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str
             the wrong type or out of its range.
 
     Example:
-        >>> load_config(CompareConfig, None, ["task=digits_mlp", "seeds=[0,1]"]).seeds
-        [0, 1]
+        >>> from dataclasses import dataclass
+        >>> @dataclass(kw_only=True)
+        ... class Settings:
+        ...     steps: int = setting(10, COUNT, at_least_one)
+        >>> load_config(Settings, None, ["steps=20"]).steps
+        20
     """
     settings: _Settings = {}
     if path is not None:
@@ -141,6 +103,23 @@ def load_config(schema: type[Schema], path: Path | None, overrides: Sequence[str
         config = _merged(config, known[key], value, origin)
     checked: Schema = OmegaConf.to_object(config)  # type: ignore[assignment]
     return checked
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names and settings, as they stand on the command line.
+
+    Args:
+        words: names first, then ``key=value`` pairs.
+
+    Returns:
+        The two.
+
+    Example:
+        >>> split_words(["linefit", "wnn_h64", "seeds=[0,1]"])
+        (['linefit', 'wnn_h64'], ['seeds=[0,1]'])
+    """
+    names = list(takewhile(lambda word: re.match(r"\w+=", word) is None, words))
+    return names, list(words[len(names) :])
 
 
 def _from_file(path: Path) -> _Settings:

@@ -68,7 +68,7 @@ def ninokit_zoo() -> Sequence[Path]:  # type: ignore[empty-body]
 
 @hookspec
 def ninokit_tasks() -> Sequence[Task]:  # type: ignore[empty-body]
-    """Benchmark tasks (model, data, optimizer, target) for ``ninokit compare``.
+    """Benchmark tasks (model, data, optimizer, target) for ``ninokit evaluate`` and ``ninokit compare``.
 
     Called once, when the registry is first used; data is loaded only when the task is run.
 

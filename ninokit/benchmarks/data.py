@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.tasks.finding import find_task
 
 __all__ = ["kept_data", "load_data"]
 

@@ -1,4 +1,4 @@
-"""The results of a comparison as files: ``results.json`` for machines, ``summary.md`` for people."""
+"""Where something was measured, and files that are whole at every moment."""
 
 from __future__ import annotations
 
@@ -7,45 +7,15 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ninokit._version import installed_version
-from ninokit.benchmarks.metric import Better
-from ninokit.benchmarks.summary import Row, format_table, summarize
-from ninokit.benchmarks.training import NOWCASTING, EvalPoint, RunRecord
-from ninokit.errors import ConfigError
+from ninokit.benchmarks.training import EvalPoint, RunRecord
 from ninokit.training import NowcastEvent
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a comparison has found so far.
-
-    Args:
-        config: the settings, plain values only; among them ``task``, ``nowcaster``, ``target``, the ``metric``'s name
-            and whether ``higher`` or ``lower`` scores are ``better``.
-        environment: versions and machine, as from `describe_environment`.
-        runs: the finished runs.
-    """
-
-    config: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    runs: tuple[RunRecord, ...]
-
-    @property
-    def better(self) -> Better:
-        """The direction of the scores."""
-        return Better(self.config["better"])
-
-    @property
-    def summary(self) -> tuple[Row, ...]:
-        """Steps and seconds to the target, a row a seed and one for the median."""
-        return summarize(self.runs, self.config["target"], self.better)
 
 
 def describe_environment(device: str) -> dict[str, Any]:
@@ -113,22 +83,6 @@ def _git(*arguments: str) -> str | None:
     return answer.stdout.strip()
 
 
-def write_results(results: Results, path: Path) -> None:
-    """Write the results, replacing the file in one go, so that it is whole at every moment.
-
-    Args:
-        results: what to write.
-        path: the JSON file; its folder must exist.
-    """
-    document = {
-        "config": dict(results.config),
-        "environment": dict(results.environment),
-        "summary": [asdict(row) for row in results.summary],
-        "runs": [asdict(run) for run in results.runs],
-    }
-    write_json(document, path)
-
-
 def write_json(document: Mapping[str, Any], path: Path) -> None:
     """Write plain values, replacing the file in one go; null stands for a number that is not finite.
 
@@ -161,29 +115,6 @@ def _without_nonfinite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_results(path: Path) -> Results:
-    """Read what `write_results` wrote.
-
-    Args:
-        path: the JSON file.
-
-    Returns:
-        The results; a loss that was infinite comes back as NaN.
-
-    Raises:
-        ConfigError: there is no such file, or it holds something else.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        runs = tuple(run_from_json(run) for run in document["runs"])
-        return Results(document["config"], document["environment"], runs)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path}: expected the results.json of a comparison; got {type(error).__name__}: {error}. "
-            "Give the file that `ninokit compare` wrote"
-        ) from error
-
-
 def run_from_json(run: Mapping[str, Any]) -> RunRecord:
     """A run from its part of a JSON file.
 
@@ -203,37 +134,3 @@ def run_from_json(run: Mapping[str, Any]) -> RunRecord:
 
 def _without_null(point: Mapping[str, Any]) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in point.items()}
-
-
-def format_summary(results: Results) -> str:
-    """The summary for people, in Markdown.
-
-    Args:
-        results: of a comparison.
-
-    Returns:
-        A title, the table, how many nowcasts were accepted and refused, and where it ran.
-    """
-    config = results.config
-    machine = ", ".join(f"{key} {value}" for key, value in results.environment.items() if value is not None)
-    return "\n".join(
-        (
-            f"# {config['task']}: AdamW with and without nowcasting by {config['nowcaster']}",
-            "",
-            f"Steps and training seconds to a {config['metric']} of {config['target']:g}:",
-            "",
-            format_table(results.summary),
-            "",
-            _nowcasts(results.runs),
-            "",
-            f"{machine}.",
-            "",
-        )
-    )
-
-
-def _nowcasts(runs: Sequence[RunRecord]) -> str:
-    events = [event for run in runs if run.method == NOWCASTING for event in run.events]
-    accepted = sum(event.accepted for event in events)
-    seconds = sum(event.seconds for event in events)
-    return f"Nowcasts: {accepted} accepted, {len(events) - accepted} refused, {seconds:.2f} s in all."

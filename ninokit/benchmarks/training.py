@@ -56,13 +56,12 @@ class RunRecord:
     events: tuple[NowcastEvent, ...] = ()
 
 
-def nowcast_with(nowcaster: Nowcaster, task: Task, *, recalibrate_batchnorm: int = 0) -> AttachNowcasting:
+def nowcast_with(nowcaster: Nowcaster, task: Task) -> AttachNowcasting:
     """Nowcasting as a task has it: every ``task.period`` steps, horizons planned for ``task.total_steps``.
 
     Args:
         nowcaster: what predicts.
         task: of the training.
-        recalibrate_batchnorm: see `ninokit.attach`.
 
     Returns:
         The method of a run, for `train`.
@@ -76,7 +75,6 @@ def nowcast_with(nowcaster: Nowcaster, task: Task, *, recalibrate_batchnorm: int
             example_inputs=task.example_inputs(),
             period=task.period,
             total_steps=task.total_steps,
-            recalibrate_batchnorm=recalibrate_batchnorm,
         )
 
     return attach
@@ -125,8 +123,6 @@ def train(
     device: str = "cpu",
     attach: AttachNowcasting | None = None,
     stop_at_target: bool = False,
-    max_steps: int | None = None,
-    show_progress: bool = True,
 ) -> RunRecord:
     """Train the task's network once and measure it on the way.
 
@@ -140,9 +136,6 @@ def train(
         attach: adds nowcasting to an optimizer and its network, and returns a `ninokit.Nowcasting`. None is
             the baseline. The time it takes counts as training time.
         stop_at_target: end the run at the first evaluation that reaches the task's target.
-        max_steps: end the run there, at least 1, with all else, such as the horizons, planned for the task's
-            ``total_steps``; None goes to the end.
-        show_progress: with a bar, if the output is a terminal.
 
     Returns:
         The record, with an evaluation every ``task.eval_every`` steps and one at the last step.
@@ -157,42 +150,16 @@ def train(
     target_device = torch.device(device)
     with torch.random.fork_rng(devices=[target_device] if target_device.type == "cuda" else []):
         torch.manual_seed(seed)
-        last_step = min(task.total_steps, max_steps or task.total_steps)
-        run = _Run(task, data.to(target_device), seed, target_device, last_step, stop_at_target, show_progress)
-        return run.finish(attach)
-
-
-def check_attachable(task: Task, attach: AttachNowcasting) -> None:
-    """Attach to a network of a task and detach, so that what can't be is said before any training.
-
-    Args:
-        task: of the training.
-        attach: the method of a run.
-
-    Raises:
-        NinokitError: see `ninokit.attach`.
-    """
-    with torch.random.fork_rng(devices=[]):
-        model = task.build_model()
-        attach(task.build_optimizer(model), model).detach()
+        return _Run(task, data.to(target_device), seed, target_device, stop_at_target).finish(attach)
 
 
 class _Run:
     """A training run on its way."""
 
     def __init__(
-        self,
-        task: Task,
-        data: ClassificationData,
-        seed: int,
-        device: torch.device,
-        last_step: int,
-        stop_at_target: bool,
-        show_progress: bool,
+        self, task: Task, data: ClassificationData, seed: int, device: torch.device, stop_at_target: bool
     ) -> None:
-        self.show_progress = show_progress
         self.task = task
-        self.last_step = last_step
         self.stop_at_target = stop_at_target
         self.data = data
         self.seed = seed
@@ -217,9 +184,9 @@ class _Run:
     def _points(self, method: str) -> Iterator[EvalPoint]:
         title = f"{self.task.name} {method} seed {self.seed}"
         # disable=None: no bar where the output is not a terminal.
-        with tqdm(total=self.last_step, desc=title, unit="step", disable=None if self.show_progress else True) as bar:
-            while self.step < self.last_step:
-                steps = min(self.task.eval_every, self.last_step - self.step)
+        with tqdm(total=self.task.total_steps, desc=title, unit="step", disable=None) as bar:
+            while self.step < self.task.total_steps:
+                steps = min(self.task.eval_every, self.task.total_steps - self.step)
                 loss = self._train_steps(steps)
                 score = self.task.evaluate(self.model, self.data)
                 bar.update(steps)

@@ -52,6 +52,7 @@ def ninokit_tasks() -> Sequence[Task]:
     held_out = [
         fashion.FM32,
         cifar.C10_16,
+        cifar.C10_CNN_4K,
         mnist.MNIST_MLP,
         mnist.MNIST_VIT,
         wikitext.WIKITEXT2_GPT2,

@@ -15,9 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.data import kept_data, load_data
 from ninokit.benchmarks.device import check_device, share_of_cpus, torch_threads
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.benchmarks.workers import end_with_parent, worker_pool
 from ninokit.errors import StoreError
 from ninokit.pretraining.cohort import CohortDescription

@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 import numpy as np
 import torch
 
-from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.task import Task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.errors import ConfigError
 from ninokit.pretraining.cohort import Cohort, CohortDescription
 from ninokit.pretraining.collect_config import CollectConfig

@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ninokit._optional import require
-from ninokit.benchmarks.compare import find_task
 from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.report import describe_environment, describe_hardware
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import POSITION_DIM
 from ninokit.pretraining.checkpoint import load_checkpoint, save_checkpoint

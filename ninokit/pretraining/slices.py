@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.encoding import encode
 from ninokit.errors import ConfigError
 from ninokit.graph.structure import NeuralGraph

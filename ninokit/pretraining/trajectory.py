@@ -81,7 +81,7 @@ class Trajectory:
             ConfigError: no task of that name is registered.
             StoreError: the task's network has other parameters than the trajectory.
         """
-        from ninokit.benchmarks.compare import find_task
+        from ninokit.benchmarks.tasks.finding import find_task
 
         model = find_task(self.task).build_model()
         found = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())

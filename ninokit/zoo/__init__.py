@@ -7,7 +7,17 @@
 'MIT'
 """
 
-from ninokit.zoo.card import Card, Measurement, Run, SeedRuns, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.card import (
+    Card,
+    Measurement,
+    Run,
+    SavedSteps,
+    SeedRuns,
+    TaskSaving,
+    TrainingRun,
+    TrainingTask,
+    WeightsFile,
+)
 from ninokit.zoo.entry import Entry, read_entry, write_entry
 from ninokit.zoo.names import list_names as list
 from ninokit.zoo.operations import download, export, info, load, push, verify
@@ -17,7 +27,9 @@ __all__ = [
     "Entry",
     "Measurement",
     "Run",
+    "SavedSteps",
     "SeedRuns",
+    "TaskSaving",
     "TrainingRun",
     "TrainingTask",
     "WeightsFile",

@@ -17,7 +17,8 @@ from ninokit.zoo.http import URL_PATTERN
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from ninokit.benchmarks.report import Results
+    from ninokit.benchmarks.evaluation.results import ArmResult, TaskResult
+    from ninokit.benchmarks.evaluation.savings import StepsSaved
     from ninokit.benchmarks.summary import Cost, Row
 
 __all__ = [
@@ -25,16 +26,17 @@ __all__ = [
     "Card",
     "Measurement",
     "Run",
+    "SavedSteps",
     "SeedRuns",
+    "TaskSaving",
     "TrainingRun",
     "TrainingTask",
     "WeightsFile",
-    "add_measurements",
+    "add_savings",
     "format_card",
     "parse_card",
     "parse_card_text",
     "read_card",
-    "to_milliseconds",
     "write_card",
 ]
 
@@ -45,6 +47,7 @@ _brief.maxstring = 200
 
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(le=1, allow_inf_nan=False)]
 Argument = int | float | bool | str
 
 
@@ -107,6 +110,99 @@ class WeightsFile(_Part):
     urls: list[Annotated[str, Field(pattern=URL_PATTERN)]] = []
 
 
+class SavedSteps(_Part):
+    """What a nowcaster saves of a rival's steps, see `ninokit.benchmarks.evaluation.savings.StepsSaved`.
+
+    Args:
+        share: of the steps that the rival takes to the loss that nowcasting ends with, at most 1; negative if these
+            are fewer.
+        low: the lower end of the interval of 95 % over the seeds; no claim if 0 is within.
+        high: the upper end.
+        bound: ``≥`` if the rival never reached that loss, ``≤`` if it had it from the start, else ``=``.
+    """
+
+    share: Share
+    low: Share
+    high: Share
+    bound: Literal["=", "≥", "≤"]
+
+    @classmethod
+    def of(cls, saved: StepsSaved) -> SavedSteps:
+        """From what an evaluation found.
+
+        Args:
+            saved: by the nowcaster's arm.
+
+        Returns:
+            The same without the single seeds.
+        """
+        return cls(share=saved.share, low=saved.low, high=saved.high, bound=saved.bound)
+
+
+class TaskSaving(_Part):
+    """What a nowcaster on AdamW saves on one task against rivals tuned alike: unmeasured means no row, never a guess.
+
+    Args:
+        task: the name of the task.
+        distribution: ``in`` if the nowcaster was trained on this task, else ``out``.
+        steps: optimizer steps of a run.
+        seeds: how many runs of each arm were compared.
+        period: optimizer steps between two nowcasts, tuned.
+        lr: learning rate, tuned.
+        rival: the best arm without nowcasting.
+        against_rival: what is saved of its steps.
+        against_adamw: what is saved of the steps of AdamW at a constant rate.
+        commit: of ninokit's code; None if it is not known.
+        hardware: processor or GPU, and how many threads.
+    """
+
+    task: Text
+    distribution: Literal["in", "out"]
+    steps: PositiveInt
+    seeds: PositiveInt
+    period: PositiveInt
+    lr: PositiveFloat
+    rival: Text
+    against_rival: SavedSteps
+    against_adamw: SavedSteps
+    commit: Text | None = None
+    hardware: Text
+
+    @classmethod
+    def of(cls, result: TaskResult, card: Card) -> TaskSaving:
+        """From what ``ninokit evaluate`` found.
+
+        Args:
+            result: of a task, with an arm of the card's name.
+            card: of the nowcaster.
+
+        Returns:
+            The row of the card.
+        """
+        from ninokit.benchmarks.evaluation.results import REFERENCE
+        from ninokit.benchmarks.report import describe_hardware
+
+        arm = result.arm(card.name)
+        return cls(
+            task=result.task,
+            distribution=card.distribution_of(result.task),
+            steps=result.steps,
+            seeds=len(result.seeds),
+            period=_period(result, arm),
+            lr=arm.tuned.setting.lr,
+            rival=result.rival,
+            against_rival=SavedSteps.of(result.saved(card.name, result.rival)),
+            against_adamw=SavedSteps.of(result.saved(card.name, REFERENCE)),
+            commit=result.environment["commit"],
+            hardware=describe_hardware(result.environment),
+        )
+
+    @property
+    def question(self) -> tuple[str, int, str]:
+        """What was asked: the same question again has a newer answer."""
+        return self.task, self.steps, self.rival
+
+
 class Run(_Part):
     """What one training took.
 
@@ -146,7 +242,9 @@ class SeedRuns(_Part):
 
 
 class Measurement(_Part):
-    """What a nowcaster saved on one task, as measured: unmeasured means no row, never a guess.
+    """What a nowcaster saved on one task by an older protocol, which `TaskSaving` replaces.
+
+    It counts to the first evaluation that reaches a target, at one untuned rate and at the trained weights.
 
     Args:
         task: the name of the task.
@@ -171,40 +269,6 @@ class Measurement(_Part):
     hardware: Text
     seeds: Annotated[list[SeedRuns], Field(min_length=1)]
     note: Text | None = None
-
-    @classmethod
-    def of(cls, results: Results, distribution: Literal["in", "out"]) -> Measurement:
-        """From what ``ninokit compare`` measured.
-
-        Args:
-            results: with both runs of each seed.
-            distribution: whether the nowcaster was trained on the task.
-
-        Returns:
-            The row of the card.
-
-        Raises:
-            ZooError: if a seed lacks one of its runs.
-        """
-        from ninokit.benchmarks.report import describe_hardware
-
-        config, environment = results.config, results.environment
-        return cls(
-            task=config["task"],
-            distribution=distribution,
-            metric=config["metric"],
-            target=config["target"],
-            baseline=f"AdamW, learning rate {config['lr']:g}",
-            period=config["period"],
-            commit=environment["commit"],
-            hardware=describe_hardware(environment),
-            seeds=[_seed_runs(row) for row in results.summary if row.label != "median"],
-        )
-
-    @property
-    def question(self) -> tuple[str, float, str, int]:
-        """What was asked: the same question again has a newer answer."""
-        return self.task, self.target, self.baseline, self.period
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -246,7 +310,8 @@ class Card(_Part):
         training: how it was trained.
         default: whether it is meant by its name without the tag, where there are several tags.
         references: papers and pages.
-        measurements: measured savings, in and out of the training distribution.
+        savings: measured savings, in and out of the training distribution.
+        measurements: those that an older protocol measured.
         known_failures: where it is known to fail, a sentence each.
         weights: the file of the weights; `write_entry` fills it in.
 
@@ -273,6 +338,7 @@ class Card(_Part):
     training: TrainingRun
     default: bool = False
     references: list[Text] = []
+    savings: list[TaskSaving] = []
     measurements: list[Measurement] = []
     known_failures: list[Text] = []
     weights: WeightsFile | None = None
@@ -306,18 +372,18 @@ class Card(_Part):
         """
         return "in" if _letters(task) in {_letters(known.task) for known in self.trained_on} else "out"
 
-    def with_measurements(self, measured: Sequence[Measurement]) -> Card:
+    def with_savings(self, measured: Sequence[TaskSaving]) -> Card:
         """The card with what was measured since.
 
         Args:
             measured: the new rows.
 
         Returns:
-            The card with them at the end, in the place of earlier ones of the same task, target, baseline and period.
+            The card with them at the end, in the place of earlier ones of the same task, steps and rival.
         """
         new = {row.question for row in measured}
-        kept = [row for row in self.measurements if row.question not in new]
-        return self.model_copy(update={"measurements": [*kept, *measured]})
+        kept = [row for row in self.savings if row.question not in new]
+        return self.model_copy(update={"savings": [*kept, *measured]})
 
 
 def read_card(path: Path) -> Card:
@@ -422,12 +488,12 @@ def format_card(card: Card) -> str:
     return text
 
 
-def add_measurements(path: Path, measured: Sequence[Measurement]) -> Card:
+def add_savings(path: Path, measured: Sequence[TaskSaving]) -> Card:
     """Add what was measured to a card's file, replacing it in one go.
 
     Args:
         path: of the card.
-        measured: see `Card.with_measurements`.
+        measured: see `Card.with_savings`.
 
     Returns:
         The card as written.
@@ -437,21 +503,16 @@ def add_measurements(path: Path, measured: Sequence[Measurement]) -> Card:
     """
     from ninokit.benchmarks.report import write_text
 
-    card = read_card(path).with_measurements(measured)
+    card = read_card(path).with_savings(measured)
     write_text(path, format_card(card))
     return card
 
 
-def to_milliseconds(seconds: float) -> float:
-    """A time as `Run` has it.
-
-    Args:
-        seconds: above 0.
-
-    Returns:
-        Rounded to milliseconds, unless nothing would be left.
-    """
-    return round(seconds, 3) or seconds
+def _period(result: TaskResult, arm: ArmResult) -> int:
+    """In steps, as `ninokit.benchmarks.arms.nowcasting_arm` has it, whose option is a multiple of the task's."""
+    multiple = arm.tuned.setting.option
+    assert multiple is not None  # every arm of a nowcaster has one
+    return max(1, round(multiple * result.period))
 
 
 def _letters(name: str) -> str:
@@ -471,15 +532,3 @@ def _fault(error: ErrorDetails) -> str:
         return f"{where}: there is no such field"
     expected = error["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
     return f"{where}: {expected}, got {_brief.repr(error['input'])}"
-
-
-def _seed_runs(row: Row) -> SeedRuns:
-    steps, seconds = (row.baseline_steps, row.nowcasting_steps), (row.baseline_seconds, row.nowcasting_seconds)
-    runs = [
-        Run(steps=int(a.value), seconds=to_milliseconds(b.value), reached=a.reached)
-        for a, b in zip(steps, seconds, strict=True)
-        if a is not None and b is not None
-    ]
-    if len(runs) != len(steps):
-        raise ZooError(f"seed {row.label}: expected a run with and one without nowcasting, got {len(runs)}; finish it")
-    return SeedRuns(seed=int(row.label), baseline=runs[0], nowcasting=runs[1])

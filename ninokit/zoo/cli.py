@@ -10,7 +10,7 @@ from ninokit import zoo
 from ninokit.errors import NinokitError, ZooError
 from ninokit.zoo.cache import whereabouts
 from ninokit.zoo.names import entries
-from ninokit.zoo.page import render_card, saved_steps
+from ninokit.zoo.page import render_card, short_savings
 
 __all__ = ["add_commands"]
 
@@ -59,8 +59,8 @@ def _list(options: argparse.Namespace) -> None:
     for name in names:
         entry = entries()[name]
         print(f"{name:<{width}}  {whereabouts(entry):<8}  {entry.card.description}")
-        for measurement in entry.card.measurements:
-            print(f"{'':<{width}}            {measurement.task}: steps saved {saved_steps(measurement)}")
+        for line in short_savings(entry.card):
+            print(f"{'':<{width}}            {line}")
 
 
 def _info(options: argparse.Namespace) -> None:

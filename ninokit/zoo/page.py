@@ -11,24 +11,31 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ninokit.zoo.card import Card, Measurement, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.card import Card, Measurement, SavedSteps, TaskSaving, TrainingRun, TrainingTask, WeightsFile
 
 if TYPE_CHECKING:
     from ninokit.benchmarks.summary import Row
 
-__all__ = ["render_card", "render_page", "saved_steps"]
+__all__ = ["render_card", "render_page", "short_savings"]
 
 _UNKNOWN = "not known"
 _INTRODUCTION = """\
 # The zoo
 
 Pretrained nowcasters by name, for `ninokit.attach(optimizer, model, "NAME", …)`, `ninokit.zoo.load("NAME")` and
-`ninokit compare nowcaster=NAME`. This page is written by `python -m ninokit.zoo.page docs/zoo.md` from the cards in
+`ninokit evaluate NAME`. This page is written by `python -m ninokit.zoo.page docs/zoo.md` from the cards in
 [`zoo/`](../zoo); [its README](../zoo/README.md) says how to add one.
 
-What was measured is in the tables: what each seed took to reach the target, with and without nowcasting, and what was
-saved. A task that is in no table was not measured.
+What was measured is in the tables. A task that is in no table was not measured. [How ninokit
+measures](evaluation.md) says what the savings mean, and why those of the older protocol are no fair comparison.
 """
+_SAVINGS = "Steps saved against rivals tuned alike"
+_READING = """\
+Saved is the share of the rival's steps to the loss that nowcasting ends with, at averaged weights (or at the trained
+ones, where these validated better). The rival is the best arm without nowcasting. In brackets is the interval of 95 %
+over the seeds; one that holds 0 is no claim. `≥` stands where the rival did not get there in twice the steps, `≤` where
+it was there from the start. A task is `in` if the nowcaster was trained on it."""
+_MEASUREMENTS = "First crossings, one untuned rate, trained weights: an older protocol, see docs/evaluation.md"
 
 
 def render_page(cards: Sequence[Card]) -> str:
@@ -69,20 +76,56 @@ def render_card(card: Card, heading: str = "#") -> str:
         *(("known to fail", failure) for failure in card.known_failures),
     ]
     parts = [f"{heading} {card.name}", card.description, _table(("", ""), facts)]
-    parts += [_measurement(measurement) for measurement in card.measurements]
+    if card.savings:
+        parts += [f"{heading}# {_SAVINGS}", _READING, _savings(card.savings)]
+    if card.measurements:
+        parts += [f"{heading}# {_MEASUREMENTS}", *map(_measurement, card.measurements)]
     return "\n\n".join(parts) + "\n"
 
 
-def saved_steps(measurement: Measurement) -> str:
+def short_savings(card: Card) -> list[str]:
     """What a nowcaster saved, in short.
 
     Args:
-        measurement: a row of a card.
+        card: any.
 
     Returns:
-        The saving in steps: of the only seed, or of the median with the range of the seeds in brackets.
+        Lines: one of the median of the savings; of a card without them, a line a measurement, with the saving of the
+        only seed, or of the median with the range of the seeds in brackets.
     """
-    return _saved(measurement.rows)
+    from ninokit.benchmarks.summary import Saving, format_saving, median_saving
+
+    if not card.savings:
+        return [f"{row.task}: steps saved {_saved(row.rows)}" for row in card.measurements]
+    saved = [Saving(row.against_rival.share, row.against_rival.bound) for row in card.savings]
+    return [f"steps saved against the best rival: {format_saving(median_saving(saved))} (median of {len(saved)})"]
+
+
+def _savings(rows: Sequence[TaskSaving]) -> str:
+    header = ("task", "steps", "in or out", "rival", "saved", "against `adamw`", "seeds", "period", "rate", "on")
+    return _table(header, map(_saving, rows))
+
+
+def _saving(row: TaskSaving) -> tuple[str, ...]:
+    return (
+        f"`{row.task}`",
+        str(row.steps),
+        row.distribution,
+        f"`{row.rival}`",
+        _interval(row.against_rival),
+        _interval(row.against_adamw),
+        str(row.seeds),
+        str(row.period),
+        f"{row.lr:g}",
+        f"{row.hardware}; commit {_short(row.commit or _UNKNOWN)}",
+    )
+
+
+def _interval(saved: SavedSteps) -> str:
+    from ninokit.benchmarks.evaluation.report import format_saved
+    from ninokit.benchmarks.evaluation.savings import StepsSaved
+
+    return format_saved(StepsSaved(saved.share, saved.low, saved.high, saved.bound, seeds=()))
 
 
 def _saved(rows: Sequence[Row]) -> str:
@@ -107,7 +150,7 @@ def _measurement(measurement: Measurement) -> str:
     if others := measurement.seeds[0].others:
         saved = [(name, _saved(measurement.rows_of(name))) for name in others]
         parts.append(
-            _table(("against the same baseline", "steps saved"), [("nowcasting", saved_steps(measurement)), *saved])
+            _table(("against the same baseline", "steps saved"), [("nowcasting", _saved(measurement.rows)), *saved])
         )
     return "\n\n".join([*parts, measurement.note] if measurement.note else parts)
 

@@ -45,7 +45,7 @@ def test_names():
         *("fashion_cnn_4k", "fashion_cnn_4k_slow"),
         *("shakespeare_gpt2_narrow", "shakespeare_gpt2_shallow", "shakespeare_gpt2"),
         *("shakespeare_gpt2_tiny", "shakespeare_gpt2_tiny_slow"),
-        *("fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"),
+        *("fm32", "c10_16", "c10_cnn_4k", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"),
         *("finetune_cnn", "finetune_lora_gpt2"),
     ]
     without_files = [name for name, task in TASKS.items() if not task.needs_data_root]
@@ -174,7 +174,7 @@ def test_settings_of_the_vision_tasks(name, lr, target, eval_every):
 @pytest.mark.parametrize(
     ("names", "settings"),
     [
-        (("fashion_cnn_4k", "fashion_cnn_4k_slow"), (128, 2_000, 200, 0.0)),
+        (("fashion_cnn_4k", "fashion_cnn_4k_slow", "c10_cnn_4k"), (128, 2_000, 200, 0.0)),
         (("shakespeare_gpt2_tiny", "shakespeare_gpt2_tiny_slow"), (16, 2_000, 200, 0.1)),
         (("mnist1d_fresh_mlp", "mnist1d_fresh_cnn"), (128, 2_000, 200, 0.0)),
         (("finetune_cnn",), (128, 2_000, 200, 0.0)),
@@ -353,7 +353,7 @@ def test_cifar_arrays_that_are_cut_off(tmp_path, cifar_arrays):
     np.savez(path, **cifar_arrays)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DatasetError) as caught:
-        load_cifar10(tmp_path)
+        load_cifar10(tmp_path, "c10_16")
     assert str(caught.value) == f"task 'c10_16': {path} can't be read (File is not a zip file). Put a whole one there"
 
 
@@ -361,7 +361,7 @@ def test_cifar_arrays_that_are_cut_off(tmp_path, cifar_arrays):
 def test_cifar_with_other_than_a_label_an_image(tmp_path, cifar_arrays, labels):
     np.savez(tmp_path / "cifar10.npz", **cifar_arrays | {"train_y": np.zeros(labels, dtype=int)})
     with pytest.raises(DatasetError) as caught:
-        load_cifar10(tmp_path)
+        load_cifar10(tmp_path, "c10_16")
     assert str(caught.value) == (
         f"task 'c10_16': expected a label for each of 12 images; got labels of shape ({labels},). Fetch the data again"
     )
@@ -369,7 +369,7 @@ def test_cifar_with_other_than_a_label_an_image(tmp_path, cifar_arrays, labels):
 
 def test_cifar_from_one_array_file(tmp_path, cifar_arrays):
     np.savez(tmp_path / "cifar10.npz", **cifar_arrays)
-    _check_cifar(load_cifar10(tmp_path), cifar_arrays)
+    _check_cifar(load_cifar10(tmp_path, "c10_16"), cifar_arrays)
 
 
 @pytest.fixture
@@ -397,21 +397,21 @@ def cifar_pickles(tmp_path, monkeypatch, cifar_arrays):
 
 
 def test_cifar_from_pickles(cifar_pickles, cifar_arrays):
-    _check_cifar(load_cifar10(cifar_pickles), cifar_arrays)
+    _check_cifar(load_cifar10(cifar_pickles, "c10_16"), cifar_arrays)
 
 
 def test_cifar_pickles_that_were_altered_are_not_read(cifar_pickles, cifar_arrays):
     altered = cifar_pickles / "cifar-10-batches-py" / "data_batch_1"
     altered.write_bytes(altered.read_bytes() + b" ")
     with pytest.raises(DatasetError, match=r"cifar-10-batches-py is there but incomplete or altered, and there is"):
-        load_cifar10(cifar_pickles)
+        load_cifar10(cifar_pickles, "c10_16")
     np.savez(cifar_pickles / "cifar10.npz", **cifar_arrays)
-    _check_cifar(load_cifar10(cifar_pickles), cifar_arrays)
+    _check_cifar(load_cifar10(cifar_pickles, "c10_16"), cifar_arrays)
 
 
 def test_missing_cifar_names_the_folder_and_both_forms(tmp_path):
     with pytest.raises(DatasetError) as caught:
-        load_cifar10(tmp_path)
+        load_cifar10(tmp_path, "c10_16")
     assert str(caught.value) == (
         f"task 'c10_16': no CIFAR-10 in {tmp_path}: cifar-10-batches-py is missing, and there is no cifar10.npz. "
         "Unpack the published Python version there, or set data_root to the folder of one of the two"
@@ -422,10 +422,10 @@ def test_cifar_arrays_that_lack_a_key_or_have_another_layout(tmp_path, cifar_arr
     path = tmp_path / "cifar10.npz"
     np.savez(path, **{key: value for key, value in cifar_arrays.items() if key != "test_y"})
     with pytest.raises(DatasetError, match=r"cifar10\.npz lacks test_y; it has train_x, train_y, test_x$"):
-        load_cifar10(tmp_path)
+        load_cifar10(tmp_path, "c10_16")
     np.savez(path, **{**cifar_arrays, "test_x": cifar_arrays["test_x"].transpose(0, 3, 1, 2)})
     with pytest.raises(DatasetError, match=r"test_x .* must be uint8 of shape \(N, 32, 32, 3\); got uint8 of shape"):
-        load_cifar10(tmp_path)
+        load_cifar10(tmp_path, "c10_16")
 
 
 def test_networks_without_attention_are_sequential_and_named_plainly():

@@ -8,7 +8,7 @@ from ninokit import zoo
 from ninokit.benchmarks.arms.adamw import ADAMW
 from ninokit.benchmarks.arms.arm import Arm
 from ninokit.benchmarks.arms.nowcast import nowcasting_arm
-from ninokit.benchmarks.evaluation.contenders import load_contenders
+from ninokit.benchmarks.contenders import load_contenders
 from ninokit.errors import ConfigError
 from ninokit.plugins import registry
 from ninokit.zoo.sources import is_source

@@ -1,1 +1,1 @@
-"""``ninokit evaluate``: what a nowcaster saves on many tasks, against AdamW, tuned AdamW and other nowcasters."""
+"""``ninokit evaluate`` and ``ninokit compare``: what an arm saves against tuned rivals at averaged weights."""

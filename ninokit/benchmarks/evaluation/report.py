@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 
-from ninokit.benchmarks.evaluation.contenders import ADAMW, TUNED
-from ninokit.benchmarks.evaluation.results import Evaluation, Method, TaskResult
-from ninokit.benchmarks.summary import (
-    SECONDS,
-    STEPS,
-    Cost,
-    Row,
-    Saving,
-    aligned_table,
-    format_cost,
-    format_saving,
-    median_saving,
-)
+from ninokit.benchmarks.evaluation.results import REFERENCE, ArmResult, Evaluation, TaskResult
+from ninokit.benchmarks.evaluation.savings import StepsSaved
+from ninokit.benchmarks.summary import aligned_table
 
-__all__ = ["format_evaluation"]
+__all__ = ["format_evaluation", "format_saved"]
 
 _NOTHING = "–"
-_IN = "*"
-_READING = f"""\
-A saving is the median of the seeds', which are in brackets. A target that was missed counts as later than every one
-that was reached: `>600` was not reached in 600, `≥38 %` is at least that much, and a dash means that nothing can be
-told. {_IN} stands where the nowcaster was trained on the task. The last rows are medians over the tasks; what is known
-only by a bound gives a bound. Nowcasters train at the task's own learning rate."""
-_BASELINES = {ADAMW: "AdamW at the task's own learning rate", TUNED: "AdamW at a tuned learning rate"}
-# The rows of medians, and which tasks they are over: all, or those in or out of a nowcaster's training distribution.
-_MEDIANS = {"median": None, "median, trained on": "in", "median, not trained on": "out"}
-
-_SavingOf = Callable[[Row], Saving | None]
+_READING = """\
+Every arm is scored at its averaged weights (or at the trained ones, where these validated better), on the test split.
+An arm saves 25 % of its rival's steps if the rival takes a third more to the same loss, read on its mean curve, where
+it stays there. In brackets is the interval of 95 % over the seeds, a bootstrap of the pairs; one that holds 0 is no
+claim. `≥` stands where the rival did not get there in twice the steps, `≤` where it was there from the start."""
+_TUNED = """\
+All settings were chosen on the validation split and on other seeds: the rate first, on the same grid for every arm,
+then the one setting of its own."""
+_UNTUNED = "Nothing was tuned: every arm trains at the task's rate, with its own defaults."
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
@@ -41,79 +30,118 @@ def format_evaluation(evaluation: Evaluation) -> str:
         evaluation: of at least one task.
 
     Returns:
-        Tables of the savings, then what each method took on each task, and where it ran.
+        What each arm saves on each task; then, for each task, losses, settings and where it ran.
     """
-    tasks = evaluation.tasks
-    baselines = [method.name for method in tasks[0].methods if method.name in _BASELINES]
-    machine = ", ".join(f"{key} {value}" for key, value in evaluation.environment.items() if value is not None)
-    parts = [f"# {evaluation.nowcaster}: steps and seconds to the target", _READING]
-    for baseline in baselines:
-        against = f"saved, against {_BASELINES[baseline]}"
-        parts += [f"## Steps {against}", _saving_table(tasks, baseline, lambda row: row.steps_saved)]
-        parts += [f"## Seconds {against}", _saving_table(tasks, baseline, lambda row: row.seconds_saved)]
-    for task in tasks:
+    tuned = any(arm.tuned.trials for task in evaluation.tasks for arm in task.arms)
+    parts = ["# What each arm saves", f"{_READING}\n\n{_TUNED if tuned else _UNTUNED}"]
+    if len(evaluation.tasks) > 1:
+        parts += ["## Steps saved, against the best arm without nowcasting", _saving_table(evaluation, None)]
+        parts += ["## Steps saved, against AdamW at a constant rate", _saving_table(evaluation, REFERENCE)]
+    for task in evaluation.tasks:
         parts += _task(task)
-    parts += [f"`{name}` was trained on {', '.join(known)}." for name, known in evaluation.trained_on.items()]
-    return "\n\n".join([*parts, f"{machine}.\n"])
+    return "\n\n".join(parts) + "\n"
 
 
-def _saving_table(tasks: Sequence[TaskResult], baseline: str, saving: _SavingOf) -> str:
-    names = [method.name for method in tasks[0].methods if method.name not in (ADAMW, baseline)]
-    body = [(task.task, *(_saving_cell(task, baseline, name, saving) for name in names)) for task in tasks]
-    return aligned_table(("task", *names), [*body, *_medians(tasks, baseline, names, saving)])
+def format_saved(saved: StepsSaved) -> str:
+    """A saving in percent, with its interval.
+
+    Args:
+        saved: any.
+
+    Returns:
+        Such as ``25 % [20, 30]``.
+
+    Example:
+        >>> format_saved(StepsSaved(0.254, 0.2, 0.3, "=", ()))
+        '25 % [20, 30]'
+    """
+    return f"{saved.bound.strip('=')}{_percent(saved.share)} % [{_percent(saved.low)}, {_percent(saved.high)}]"
 
 
-def _saving_cell(task: TaskResult, baseline: str, name: str, saving: _SavingOf) -> str:
-    rows = task.rows(baseline, name)
-    seeds = ", ".join(format_saving(saving(row)) for row in rows[: len(task.seeds)])
-    each = f" ({seeds})" if len(task.seeds) > 1 else ""
-    mark = f" {_IN}" if task.method(name).distribution == "in" else ""
-    return f"{format_saving(saving(rows[-1]))}{each}{mark}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}".replace("-0", "0") if round(100 * share) == 0 else f"{100 * share:.0f}"
 
 
-def _medians(
-    tasks: Sequence[TaskResult], baseline: str, names: Sequence[str], saving: _SavingOf
-) -> Iterator[tuple[str, ...]]:
-    for label, part in _MEDIANS.items():
-        of = {name: [t for t in tasks if part is None or t.method(name).distribution == part] for name in names}
-        if any(of.values()):
-            savings = ([saving(task.rows(baseline, name)[-1]) for task in of[name]] for name in names)
-            yield label, *(format_saving(median_saving(each)) if each else _NOTHING for each in savings)
+def _saving_table(evaluation: Evaluation, rival: str | None) -> str:
+    """A row a task, a column an arm; the last row are medians over the tasks, of those savings."""
+    names = [name for name in evaluation.arms if name != rival]
+    body = []
+    for task in evaluation.tasks:
+        against = rival or task.rival
+        body.append((task.task, against, *(_saving_cell(task, name, against) for name in names)))
+    medians = (_median_cell([t for t in evaluation.tasks if _has(t, name)], name, rival) for name in names)
+    return aligned_table(("task", "rival", *names), [*body, ("median of the savings", "", *medians)])
 
 
-def _task(task: TaskResult) -> list[str]:
-    title = f"## {task.task}: to a {task.metric} of {task.target:g}, a nowcast every {task.period} steps"
-    seeds = f"of seeds {', '.join(map(str, task.seeds))}"
-    header = ("method", "learning rate", "steps", seeds, "seconds", seeds)
-    return [title, aligned_table(header, [_task_row(task, method) for method in task.methods]), *_tuning(task)]
+def _has(task: TaskResult, name: str) -> bool:
+    return name not in task.unsuited
 
 
-def _task_row(task: TaskResult, method: Method) -> tuple[str, ...]:
-    rows = task.rows(ADAMW, method.name)
-    steps, seconds = [row.nowcasting_steps for row in rows], [row.nowcasting_seconds for row in rows]
-    return method.name, f"{method.lr:g}", *_cost_cells(task, steps, STEPS), *_cost_cells(task, seconds, SECONDS)
+def _saving_cell(task: TaskResult, name: str, rival: str) -> str:
+    if not _has(task, name):
+        return task.unsuited[name]
+    return "the rival" if name == rival else format_saved(task.saved(name, rival))
 
 
-def _cost_cells(task: TaskResult, costs: Sequence[Cost | None], style: str) -> tuple[str, str]:
-    """The median, and all seeds."""
-    shown = [format_cost(cost, style) for cost in costs]
-    return shown[-1], ", ".join(shown[: len(task.seeds)])
+def _median_cell(tasks: Sequence[TaskResult], name: str, rival: str | None) -> str:
+    against = [(task, rival or task.rival) for task in tasks]
+    shares = [task.saved(name, other).share for task, other in against if other != name]
+    return f"{_percent(statistics.median(shares))} %" if shares else _NOTHING
 
 
-def _tuning(task: TaskResult) -> list[str]:
-    """The learning rates that AdamW was tried with."""
-    if not task.trials:
-        return []
-    chosen = task.method(TUNED).lr
-    body = [
-        (
-            f"{trial.lr:g}" + (" (chosen)" if trial.lr == chosen else ""),
-            ", ".join(format_cost(run.costs[0], STEPS) for run in trial.runs),
-            _NOTHING if trial.score is None else f"{trial.score:.4f}",
-        )
-        for trial in task.trials
+def _task(task: TaskResult) -> Iterator[str]:
+    yield f"## {task.task}: {task.steps} steps"
+    yield f"{task.description}. Test loss in nats, the mean of seeds {', '.join(map(str, task.seeds))}."
+    timed = any(arm.seconds for arm in task.arms)
+    header = [
+        *("arm", "rate", "its setting", "scored at"),
+        *(f"loss at {budget}" for budget in task.budgets),
+        *("trained weights", f"steps saved against {REFERENCE}"),
+        *([f"against {task.rival}"] if task.rival != REFERENCE else []),
+        *(["ms a step", "s a nowcast", f"seconds saved against {REFERENCE}"] if timed else []),
     ]
-    parts = ["AdamW alone, on seeds that are not compared:", aligned_table(("learning rate", "steps", "best"), body)]
-    if chosen in (task.trials[0].lr, task.trials[-1].lr):
-        parts.append("The chosen one is at the edge of what was tried; beyond it there may be a better one.")
-    return parts
+    yield aligned_table(header, [_arm_row(task, arm, timed=timed) for arm in task.arms])
+    for name, reason in task.unsuited.items():
+        yield f"`{name}` does not suit this network: {reason}."
+    yield from _notes(task)
+    machine = ", ".join(f"{key} {value}" for key, value in task.environment.items() if value is not None)
+    yield f"{machine}."
+
+
+def _arm_row(task: TaskResult, arm: ArmResult, *, timed: bool) -> tuple[str, ...]:
+    setting = arm.tuned.setting
+    rivals = [REFERENCE] if task.rival == REFERENCE else [REFERENCE, task.rival]
+    return (
+        arm.name,
+        f"{setting.lr:g}",
+        _NOTHING if setting.option is None else f"{setting.option:g}",
+        arm.tuned.read_out,
+        *(f"{statistics.fmean(arm.losses[budget]):.4f}" for budget in task.budgets),
+        f"{statistics.fmean(arm.raw[task.steps]):.4f}",
+        *(_NOTHING if arm.name == rival else format_saved(task.saved(arm.name, rival)) for rival in rivals),
+        *(_seconds(task, arm) if timed else ()),
+    )
+
+
+def _seconds(task: TaskResult, arm: ArmResult) -> tuple[str, str, str]:
+    if arm.seconds is None:
+        return _NOTHING, _NOTHING, _NOTHING
+    saved = None if arm.name == REFERENCE else task.seconds_saved(arm.name, REFERENCE)
+    return (
+        f"{1000 * arm.seconds.step:.2f}",
+        f"{arm.seconds.nowcast:.3f}" if arm.seconds.nowcasts else _NOTHING,
+        _NOTHING if saved is None else f"{_percent(saved)} %",
+    )
+
+
+def _notes(task: TaskResult) -> Iterator[str]:
+    if task.average_saved is not None:
+        yield (
+            f"Averaging alone: at its averaged weights `{REFERENCE}` saves {format_saved(task.average_saved)} of the "
+            "steps that its trained weights take to the same loss. What an arm saves comes on top of that."
+        )
+    for arm in task.arms:
+        if arm.tuned.at_edge:
+            yield f"`{arm.name}`: its rate is at the edge of what was tried; beyond it there may be a better one."
+        if arm.refused:
+            yield f"`{arm.name}`: {arm.refused} nowcasts were refused."

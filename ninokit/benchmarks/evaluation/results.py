@@ -1,96 +1,157 @@
-"""What an evaluation has found: the costs of each method on each task, seed by seed."""
+"""What an evaluation has found: the losses of each arm on each task, seed by seed, and what they save.
+
+Shape legend: N = seeds, E = evaluations of a run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Optional
 
 from pydantic import TypeAdapter, ValidationError
 
-from ninokit.benchmarks.evaluation.contenders import ADAMW, TUNED
-from ninokit.benchmarks.report import describe_hardware, write_text
-from ninokit.benchmarks.summary import Row, compare_costs, with_median
+from ninokit.benchmarks.evaluation.savings import Curve, Loss, StepsSaved, equivalent_steps, steps_saved
+from ninokit.benchmarks.evaluation.tuning import Tuned
+from ninokit.benchmarks.report import write_text
 from ninokit.errors import ConfigError
-from ninokit.zoo import Measurement, Run, SeedRuns
 
-__all__ = ["Evaluation", "Method", "TaskResult", "Trial", "read_evaluation", "write_evaluation"]
+__all__ = ["REFERENCE", "ArmResult", "Evaluation", "Seconds", "TaskResult", "joined", "read_evaluation"]
+
+REFERENCE = "adamw"
 
 
 @dataclass(frozen=True)
-class Method:
-    """One way to train a task.
+class Seconds:
+    """What an arm's training takes, measured in one run with its rivals.
 
     Args:
-        name: ``AdamW``, ``AdamW tuned``, or the nowcaster's.
-        lr: AdamW's learning rate.
-        runs: what it took, seed by seed.
-        distribution: whether the nowcaster was trained on the task; None if that is not known or there is none.
+        step: median seconds of a step.
+        nowcast: median seconds of a nowcast; 0 without nowcasts.
+        nowcasts: in the task's steps.
+    """
+
+    step: float
+    nowcast: float
+    nowcasts: int
+
+    def of(self, steps: float) -> float:
+        """Seconds of some steps, with the nowcasts of the whole training."""
+        return steps * self.step + self.nowcasts * self.nowcast
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm on one task.
+
+    Args:
+        name: the arm's.
+        description: one line.
+        nowcasts: whether weights jump.
+        tuned: the setting, and how it was found.
+        averaged: a budget in steps → the loss at the averaged weights after so many, a seed each. Shape (N,).
+        raw: the same at the trained weights.
+        curve: the losses at ``tuned.read_out`` along the longest run; of an arm that depends on its budget, along that
+            of the task's steps.
+        raw_curve: of AdamW, the losses at the trained weights along the same run; None of other arms.
+        jumps: the steps of accepted nowcasts in the first seed's run of the task's steps.
+        refused: nowcasts that were refused, in all those runs.
+        seconds: what it takes; None if that was not measured.
     """
 
     name: str
-    lr: float
-    runs: tuple[Run, ...]
-    distribution: Literal["in", "out"] | None = None
+    description: str
+    nowcasts: bool
+    tuned: Tuned
+    averaged: Mapping[int, tuple[Loss, ...]]
+    raw: Mapping[int, tuple[Loss, ...]]
+    curve: Curve
+    raw_curve: Optional[Curve] = None  # noqa: UP045 - pydantic reads the annotations at run time
+    jumps: tuple[int, ...] = ()
+    refused: int = 0
+    seconds: Seconds | None = None
 
-
-@dataclass(frozen=True)
-class Trial:
-    """A learning rate that was tried.
-
-    Args:
-        lr: AdamW's.
-        runs: what it took, a run a tuning seed.
-        score: the median over these seeds of the best score on the way; None if a run had only scores that are not
-            finite.
-    """
-
-    lr: float
-    runs: tuple[Run, ...]
-    score: float | None
+    @property
+    def losses(self) -> Mapping[int, tuple[float, ...]]:
+        """A budget → the loss at the read-out that was chosen."""
+        return self.averaged if self.tuned.read_out == "averaged" else self.raw
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """All methods on one task.
+    """All arms on one task.
 
     Args:
         task: its name.
-        metric: the name of its score.
-        target: score to reach.
-        period: optimizer steps between two nowcasts.
+        description: one line.
+        steps: optimizer steps of a run.
+        period: optimizer steps between two nowcasts, before that was tuned.
+        budgets: after how many steps losses are compared, ascending; the last is ``steps``.
         seeds: of the runs.
-        methods: AdamW first.
+        arms: AdamW among them.
+        rival: the best arm without nowcasting, by the validation loss it was tuned by.
+        unsuited: arms that can't train this network → why.
         environment: of the runs, as from `describe_environment`; where they differ, all values in one text.
-        trials: the learning rates that were tried, in ascending order; none if AdamW was not tuned.
     """
 
     task: str
-    metric: str
-    target: float
+    description: str
+    steps: int
     period: int
+    budgets: tuple[int, ...]
     seeds: tuple[int, ...]
-    methods: tuple[Method, ...]
+    arms: tuple[ArmResult, ...]
+    rival: str
+    unsuited: Mapping[str, str]
     environment: Mapping[str, Any]
-    trials: tuple[Trial, ...] = ()
 
-    def method(self, name: str) -> Method:
-        """The method of a name that is there."""
-        return next(method for method in self.methods if method.name == name)
+    def arm(self, name: str) -> ArmResult:
+        """The arm of a name that is there."""
+        return next(arm for arm in self.arms if arm.name == name)
 
-    def rows(self, baseline: str, method: str) -> tuple[Row, ...]:
-        """What a method saved.
+    def saved(self, name: str, rival: str) -> StepsSaved:
+        """What an arm saves of a rival's steps.
 
         Args:
-            baseline: the name of the method to compare with.
-            method: its name.
+            name: the arm's.
+            rival: the rival's, whose curve goes on for twice the task's steps.
 
         Returns:
-            A row a seed, with the method in the place of nowcasting; and one for the median, if there are several.
+            The saving of equivalent steps.
         """
-        pairs = zip(self.seeds, self.method(baseline).runs, self.method(method).runs, strict=True)
-        return with_median([compare_costs(str(seed), run.costs, other.costs) for seed, run, other in pairs])
+        if (name, rival) not in self._known_savings:
+            finals = self.arm(name).losses[self.steps]
+            self._known_savings[name, rival] = steps_saved(finals, self.steps, self.arm(rival).curve)
+        return self._known_savings[name, rival]
+
+    @property
+    def average_saved(self) -> StepsSaved | None:
+        """What AdamW's average saves of the steps that its trained weights take to the same loss; None if unknown."""
+        reference = self.arm(REFERENCE)
+        if reference.raw_curve is None:
+            return None
+        return steps_saved(reference.averaged[self.steps], self.steps, reference.raw_curve)
+
+    @cached_property
+    def _known_savings(self) -> dict[tuple[str, str], StepsSaved]:
+        """No field: neither `replace` nor the file shall carry what was computed from other fields."""
+        return {}
+
+    def seconds_saved(self, name: str, rival: str) -> float | None:
+        """The share of the rival's seconds to the same loss; None if it was not measured.
+
+        Args:
+            name: the arm's.
+            rival: the rival's.
+        """
+        arm, other = self.arm(name).seconds, self.arm(rival).seconds
+        if arm is None or other is None:
+            return None
+        losses = self.arm(name).losses[self.steps]
+        equivalent = equivalent_steps(self.arm(rival).curve, sum(losses) / len(losses))
+        return 1 - arm.of(self.steps) / other.of(equivalent.step)
 
 
 @dataclass(frozen=True)
@@ -98,58 +159,25 @@ class Evaluation:
     """An evaluation, as far as it has come.
 
     Args:
-        nowcaster: the name of the one that it is about.
         settings: plain values.
-        environment: of the runs of all tasks, as in `TaskResult`.
-        trained_on: the tasks that each nowcaster was trained on, for those of which it is known.
         tasks: those that are finished.
     """
 
-    nowcaster: str
     settings: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    trained_on: Mapping[str, tuple[str, ...]]
     tasks: tuple[TaskResult, ...]
 
-    def measurements(self) -> list[Measurement]:
-        """The rows of the nowcaster's card, one a task, with all other methods beside it.
+    @cached_property
+    def arms(self) -> tuple[str, ...]:
+        """The names of all arms, in their order."""
+        return tuple(dict.fromkeys(arm.name for task in self.tasks for arm in task.arms))
 
-        Returns:
-            None of them if it is not known what the nowcaster was trained on.
+    def write(self, path: Path) -> None:
+        """Write it as JSON, replacing the file in one go.
+
+        Args:
+            path: the file; its folder must exist.
         """
-        return [
-            _measurement(result, method, method.distribution)
-            for result in self.tasks
-            if (method := result.method(self.nowcaster)).distribution is not None
-        ]
-
-
-def _measurement(result: TaskResult, method: Method, distribution: Literal["in", "out"]) -> Measurement:
-    baseline = result.method(ADAMW)
-    others = {_full_name(other): other.runs for other in result.methods if other not in (baseline, method)}
-    return Measurement(
-        task=result.task,
-        distribution=distribution,
-        metric=result.metric,
-        target=result.target,
-        baseline=_full_name(baseline),
-        period=result.period,
-        commit=result.environment["commit"],
-        hardware=describe_hardware(result.environment),
-        seeds=[
-            SeedRuns(
-                seed=seed,
-                baseline=baseline.runs[index],
-                nowcasting=method.runs[index],
-                others={name: runs[index] for name, runs in others.items()},
-            )
-            for index, seed in enumerate(result.seeds)
-        ],
-    )
-
-
-def _full_name(method: Method) -> str:
-    return f"{method.name}, learning rate {method.lr:g}" if method.name in (ADAMW, TUNED) else method.name
+        write_text(path, _ADAPTER.dump_json(self, indent=1).decode() + "\n")
 
 
 def joined(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -169,30 +197,23 @@ def joined(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: found[0] if len(found) == 1 else " or ".join(map(str, found)) for name, found in values.items()}
 
 
-def write_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write an evaluation as JSON, replacing the file in one go.
-
-    Args:
-        evaluation: what to write.
-        path: the file; its folder must exist.
-    """
-    write_text(path, TypeAdapter(Evaluation).dump_json(evaluation, indent=1).decode() + "\n")
+_ADAPTER = TypeAdapter(Evaluation)
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read what `write_evaluation` wrote.
+    """Read what `Evaluation.write` wrote.
 
     Args:
         path: the JSON file.
 
     Returns:
-        The evaluation.
+        The evaluation; a loss that was not finite is NaN.
 
     Raises:
         ConfigError: there is no such file, or it holds something else.
     """
     try:
-        return TypeAdapter(Evaluation).validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ConfigError(
             f"{path}: expected the evaluation.json that `ninokit evaluate` wrote; got {type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from ninokit.benchmarks.tasks.convolutional import (
     residual_layer,
 )
 from ninokit.benchmarks.tasks.idx import load_idx
-from ninokit.benchmarks.tasks.networks import mlp, vision_cnn
+from ninokit.benchmarks.tasks.networks import mlp, strided_cnn, vision_cnn
 from ninokit.benchmarks.tasks.transformers import vision_transformer
 
 _FM16, _FM32, _VIT = "fm16", "fm32", "fashion_vit"
@@ -138,25 +138,10 @@ FASHION_TASKS = (
 )
 
 
-def _cnn_4k() -> nn.Sequential:
-    """(B, 1, 28, 28) to (B, 10), with 3,738 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(16, 10),
-    )
-
-
 FASHION_CNN_4K = Task(
     name=_CNN_4K,
     description=f"FashionMNIST, 3-layer CNN of 4k parameters, loss, tuned rate; {_NEEDS}",
-    build_model=_cnn_4k,
+    build_model=partial(strided_cnn, 1),
     load_data=partial(load_fashion_mnist, task=_CNN_4K),
     batch_size=128,
     lr=0.02,

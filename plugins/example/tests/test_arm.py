@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ninokit.benchmarks.arms import Recipe, find_arm
-from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.tasks.finding import find_task
 
 RECIPE = Recipe(lr=3e-4, weight_decay=0.01, steps=20, period=5, window=5)
 

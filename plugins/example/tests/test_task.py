@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ninokit.benchmarks.compare import find_task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit_siren.task import part_at
 
 
