@@ -121,10 +121,10 @@ def _add_gain(commands: _Commands) -> None:
 
 
 def _add_words(command: argparse.ArgumentParser, word: str, described: str) -> None:
-    """Names first, then settings."""
+    """Names and settings, in any order."""
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
     command.add_argument(
-        "words", nargs="*", metavar=f"{word} | KEY=VALUE", help=f"{described}, then settings such as 'seeds=[0,1]'"
+        "words", nargs="*", metavar=f"{word} | KEY=VALUE", help=f"{described}; and settings such as 'seeds=[0,1]'"
     )
 
 

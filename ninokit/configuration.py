@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,17 +108,17 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names and settings, as they stand on the command line.
 
     Args:
-        words: names first, then ``key=value`` pairs.
+        words: names and ``key=value`` pairs, in any order.
 
     Returns:
-        The two.
+        The two, each in its order.
 
     Example:
-        >>> split_words(["linefit", "wnn_h64", "seeds=[0,1]"])
-        (['linefit', 'wnn_h64'], ['seeds=[0,1]'])
+        >>> split_words(["linefit", "seeds=[0,1]", "local-dir:a=b"])
+        (['linefit', 'local-dir:a=b'], ['seeds=[0,1]'])
     """
-    names = list(takewhile(lambda word: re.match(r"\w+=", word) is None, words))
-    return names, list(words[len(names) :])
+    settings = [word for word in words if re.match(r"\w+=", word)]
+    return [word for word in words if word not in settings], settings
 
 
 def _from_file(path: Path) -> _Settings:

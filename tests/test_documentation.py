@@ -16,7 +16,6 @@ import ninokit_cnn
 import ninokit_mlp
 import ninokit_timm
 import ninokit_transformers
-from ninokit.benchmarks.report import format_summary, read_results
 from ninokit.testing.plugins.architectures import architecture_checks
 
 ROOT = Path(__file__).parent.parent
@@ -96,8 +95,3 @@ def test_relative_links_lead_somewhere(path):
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
     missing = [link for link in links if not ((ROOT / path).parent / link).exists()]
     assert missing == []
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("results.json")), ids=lambda path: path.parent.name)
-def test_measured_results_are_what_their_summary_says(path):
-    assert format_summary(read_results(path)) == path.with_name("summary.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ Shapes: B examples in a batch, T tokens a sequence, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,14 +31,6 @@ class Better(str, Enum):
     def reaches(self, score: float, target: float) -> bool:
         """Whether a score is as good as the target or better."""
         return score >= target if self is Better.HIGHER else score <= target
-
-    def best(self, scores: Iterable[float]) -> float:
-        """The best of some scores, none of them NaN."""
-        return max(scores) if self is Better.HIGHER else min(scores)
-
-    def worst(self, scores: Iterable[float]) -> float:
-        """The worst of some scores, none of them NaN."""
-        return min(scores) if self is Better.HIGHER else max(scores)
 
 
 @dataclass(frozen=True)

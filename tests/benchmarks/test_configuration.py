@@ -6,13 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from ninokit.configuration import CompareConfig, load_config
+from ninokit.benchmarks.evaluation.settings import CompareConfig, EvaluateConfig
+from ninokit.configuration import load_config
 from ninokit.errors import ConfigError
 
-KNOWN = (
-    "task, seeds, nowcaster, nowcaster_sha256, data_root, out, total_steps, period, recalibrate_batchnorm, "
-    "lr, eval_every, target, stop_at_target, device, threads"
-)
+KNOWN = "task, arms, seeds, lr, period, total_steps, data_root, out, store, seconds, device, workers, threads"
 
 
 def test_defaults():
@@ -46,9 +44,9 @@ def test_an_empty_file_changes_nothing(tmp_path):
         ("lr=1e-3", "lr", 0.001),
         ("lr=1", "lr", 1.0),
         ("device=cuda:1", "device", "cuda:1"),
-        ("target=1", "target", 1.0),
-        ("target=1.85", "target", 1.85),
-        ("stop_at_target=true", "stop_at_target", True),
+        ("lr=1.85", "lr", 1.85),
+        ("seconds=true", "seconds", True),
+        ("arms=[muon, muon+linefit]", "arms", ["muon", "muon+linefit"]),
         ("out=a=b", "out", "a=b"),
         ("data_root=/data with space", "data_root", "/data with space"),
         ("period=null", "period", None),
@@ -58,7 +56,7 @@ def test_an_empty_file_changes_nothing(tmp_path):
             ("out=" + folder, "out", folder)
             for folder in ("2025-06-01", "2025-13-01", "0123", "1.10", "12:30:00", "on")
         ),
-        ("nowcaster_sha256=" + "aB" * 32, "nowcaster_sha256", "aB" * 32),
+        ("store=2025-06-01", "store", "2025-06-01"),
     ],
 )
 def test_values(override, key, value):
@@ -68,20 +66,21 @@ def test_values(override, key, value):
 
 
 COUNT = "a whole number, at least 1"
+ARMS = "a list of distinct arms: registered ones, nowcasters, or ARM+NOWCASTER"
 SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stop_at_target=1", "stop_at_target must be true or false; got 1"),
+        ("seconds=1", "seconds must be true or false; got 1"),
         ("period=true", "period must be a whole number, at least 1; got True"),
         ("period=0", f"period must be {COUNT}; got 0"),
-        ("recalibrate_batchnorm=-1", "recalibrate_batchnorm must be a whole number, at least 0; got -1"),
         ("period=1.5", f"period must be {COUNT}; got 1.5"),
         ("period=fast", f"period must be {COUNT}; got 'fast'"),
         ("total_steps=-1", f"total_steps must be {COUNT}; got -1"),
-        ("eval_every=[1]", f"eval_every must be {COUNT}; got [1]"),
+        ("workers=[1]", f"workers must be {COUNT}; got [1]"),
+        ("workers=0", f"workers must be {COUNT}; got 0"),
         ("threads=true", f"threads must be {COUNT}; got True"),
         ("seeds=[]", f"seeds must be {SEEDS}; got []"),
         ("seeds=3", f"seeds must be {SEEDS}; got 3"),
@@ -92,13 +91,14 @@ SEEDS = "a list of distinct whole numbers from 0, such as [0,1,2]"
         ("lr=0", "lr must be a number above 0; got 0"),
         ("lr=.nan", "lr must be a number above 0; got nan"),
         ("lr=.inf", "lr must be a number above 0; got inf"),
-        ("target=0", "target must be a number above 0; got 0"),
-        ("target=.inf", "target must be a number above 0; got inf"),
+        ("arms=[]", f"arms must be {ARMS}; got []"),
+        ("arms=[muon,muon]", f"arms must be {ARMS}; got ['muon', 'muon']"),
+        ("arms=['']", f"arms must be {ARMS}; got ['']"),
         ("task=", "task must be the name of a task, see `ninokit tasks`; got None"),
         ("out=", "out must be a folder; got None"),
         ("out=''", "out must be a folder; got ''"),
         ("device=tpu", "device must be cpu, cuda or cuda:N; got 'tpu'"),
-        ("nowcaster_sha256=abc", "nowcaster_sha256 must be 64 hexadecimal digits; got 'abc'"),
+        ("store=''", "store must be a folder; got ''"),
         ("out=${absent}", "out must be a folder; got '${absent}'"),
         ("seed=3", f"unknown setting 'seed'. Did you mean 'seeds'? Known settings: {KNOWN}"),
         ("zzz=3", f"unknown setting 'zzz'. Known settings: {KNOWN}"),
@@ -111,6 +111,35 @@ def test_refused_on_the_command_line(override, message):
     with pytest.raises(ConfigError) as caught:
         load_config(CompareConfig, None, [override])
     assert str(caught.value) == f"the command line: {message}"
+
+
+FACTORS = "a list of distinct numbers above 0, such as [0.5,1,2]"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks=[]", "tasks must be a list of distinct tasks, see `ninokit tasks`; got []"),
+        ("tasks=[a,a]", "tasks must be a list of distinct tasks, see `ninokit tasks`; got ['a', 'a']"),
+        ("lr_factors=[]", f"lr_factors must be {FACTORS}; got []"),
+        ("lr_factors=[0,1]", f"lr_factors must be {FACTORS}; got [0, 1]"),
+        ("lr_factors=[1,.inf]", f"lr_factors must be {FACTORS}; got [1, inf]"),
+        ("lr_factors=[1,1.0]", f"lr_factors must be {FACTORS}; got [1, 1.0]"),
+        ("tuning_seeds=[]", f"tuning_seeds must be {SEEDS}; got []"),
+        ("arms=[muon,muon]", f"arms must be {ARMS}; got ['muon', 'muon']"),
+    ],
+)
+def test_refused_of_an_evaluation(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(EvaluateConfig, None, [override])
+    assert str(caught.value) == f"the command line: {message}"
+
+
+def test_an_evaluation_is_tuned_alike_on_seeds_of_its_own():
+    config = load_config(EvaluateConfig, None, ["seeds=[0,1]"])
+    assert config == EvaluateConfig(seeds=[0, 1])
+    assert config.lr_factors == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert not set(EvaluateConfig().seeds) & set(config.tuning_seeds)
 
 
 @pytest.mark.parametrize(

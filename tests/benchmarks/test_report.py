@@ -1,4 +1,4 @@
-"""Results survive the round trip through their file, and the file is whole at every moment."""
+"""Runs survive the round trip through their file, and a file is whole at every moment."""
 
 from __future__ import annotations
 
@@ -6,108 +6,73 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from ninokit.benchmarks import report
 from ninokit.benchmarks.report import (
-    Results,
     describe_environment,
-    format_summary,
-    read_results,
-    write_results,
+    describe_hardware,
+    run_from_json,
+    write_json,
     write_text,
 )
-from ninokit.errors import ConfigError
 
 
 @pytest.fixture
-def results(make_run) -> Results:
-    runs = (
-        make_run("baseline", 0, [0.1, 0.5, 0.9, 0.9]),
-        make_run("nowcasting", 0, [0.1, 0.9, 0.9, 0.9], refused=True),
-    )
-    config = {"task": "tiny", "nowcaster": "linefit", "target": 0.8, "metric": "test accuracy", "better": "higher"}
-    return Results(config, {"python": "3.x", "commit": None}, runs)
+def path(tmp_path):
+    return tmp_path / "run.json"
 
 
-def test_round_trip(results, tmp_path):
-    path = tmp_path / "results.json"
-    write_results(results, path)
-    assert read_results(path) == results
+def test_round_trip(make_run, path):
+    run = make_run("nowcasting", 0, [0.1, 0.9, 0.9, 0.9], refused=True)
+    write_json(asdict(run), path)
+    assert run_from_json(json.loads(path.read_text())) == run
 
 
-def test_the_file_holds_the_numbers_for_other_readers(results, tmp_path):
-    path = tmp_path / "results.json"
-    write_results(results, path)
+def test_the_file_holds_the_numbers_for_other_readers(make_run, path):
+    write_json(asdict(make_run("nowcasting", 0, [0.1, 0.9], refused=True)), path)
     document = json.loads(path.read_text())
-    assert document["runs"][0]["points"][2] == {
-        "step": 300,
-        "seconds": 150.0,
-        "train_loss": 2.0 / 300,
-        "score": 0.9,
-    }
-    assert document["runs"][1]["events"][1] == {
+    assert document["points"][1] == {"step": 200, "seconds": 100.0, "train_loss": 0.01, "score": 0.9}
+    assert document["events"][1] == {
         "step": 200,
         "horizon": 3,
         "accepted": False,
         "reason": "bad",
         "seconds": 0.5,
     }
-    assert document["summary"][0]["baseline_steps"] == {"value": 300, "reached": True}
-    assert document["summary"][0]["steps_saved"]["share"] == pytest.approx(1 / 3)
 
 
-def test_a_loss_that_diverged_is_null_in_the_file_and_nan_when_read(results, tmp_path):
-    run = results.runs[0]
-    diverged = replace(run, points=(replace(run.points[0], train_loss=math.inf), *run.points[1:]))
-    path = tmp_path / "results.json"
-    write_results(replace(results, runs=(diverged,)), path)
-    assert json.loads(path.read_text())["runs"][0]["points"][0]["train_loss"] is None
-    points = read_results(path).runs[0].points
-    assert math.isnan(points[0].train_loss)
-    assert points[1:] == run.points[1:]
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["train_loss", "score"])
+def test_a_number_that_diverged_is_null_in_the_file_and_nan_when_read(make_run, path, name, number):
+    run = make_run("baseline", 0, [0.1, 0.5, 0.9])
+    first, *others = run.points
+    write_json(asdict(replace(run, points=(replace(first, **{name: number}), *others))), path)
+    document = json.loads(path.read_text())
+    assert document["points"][0][name] is None
+    read = run_from_json(document).points
+    assert math.isnan(getattr(read[0], name))
+    assert read[1:] == run.points[1:]
 
 
-def test_a_write_that_fails_leaves_the_earlier_file(results, tmp_path):
-    path = tmp_path / "results.json"
-    write_results(results, path)
+def test_a_write_that_fails_leaves_the_earlier_file(path):
+    write_json({"a": 1}, path)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_results(replace(results, config={**results.config, "task": object()}), path)
+        write_json({"a": object()}, path)
     with pytest.raises(UnicodeEncodeError):  # fails in the middle of the writing
         write_text(path, "half of it" * 100_000 + "\ud800")
     assert path.read_bytes() == before
 
 
-def test_a_score_that_diverged_is_null_in_the_file_and_nan_when_read(results, tmp_path):
-    run = results.runs[0]
-    points = (*run.points[:-1], replace(run.points[-1], score=math.nan))
-    path = tmp_path / "results.json"
-    write_results(replace(results, runs=(replace(run, points=points),)), path)
-    assert json.loads(path.read_text())["runs"][0]["points"][-1]["score"] is None
-    read = read_results(path).runs[0].points
-    assert math.isnan(read[-1].score)
-    assert read[:-1] == run.points[:-1]
-
-
-def test_a_loss_as_score_counts_downwards(results, tmp_path):
-    losses = {**results.config, "metric": "validation loss (nats)", "better": "lower", "target": 0.5}
-    write_results(replace(results, config=losses), tmp_path / "results.json")
-    lines = format_summary(read_results(tmp_path / "results.json")).splitlines()
-    assert lines[2] == "Steps and training seconds to a validation loss (nats) of 0.5:"
-    assert lines[6].split(" | ")[1:3] == ["           100", "             100"]
-
-
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"config": {}, "environment": {}, "runs": [{}]}'])
-def test_another_file_is_refused(tmp_path, content):
-    path = tmp_path / "results.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ConfigError, match=r"results\.json: expected the results\.json of a comparison; got \w+"):
-        read_results(path)
+@pytest.mark.parametrize(
+    ("device", "hardware"), [("cpu", "a processor, threads 2"), ("NVIDIA H200", "NVIDIA H200, threads 2")]
+)
+def test_hardware(device, hardware):
+    assert describe_hardware({"device": device, "processor": "a processor", "threads": 2}) == hardware
 
 
 def test_environment():
@@ -155,16 +120,3 @@ def test_another_repository_around_the_installation_is_not_its_commit(checkout):
 def test_no_commit_without_git(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert describe_environment("cpu")["commit"] is None
-
-
-def test_summary_for_people(results):
-    lines = format_summary(results).splitlines()
-    assert lines[0] == "# tiny: AdamW with and without nowcasting by linefit"
-    assert lines[2] == "Steps and training seconds to a test accuracy of 0.8:"
-    assert lines[4].startswith("| seed | baseline steps")
-    assert [cell.strip() for cell in lines[6].strip("|").split("|")] == [
-        *("0", "300", "200", "33 %"),
-        *("150.0", "100.0", "33 %"),
-    ]
-    assert lines[8] == "Nowcasts: 1 accepted, 1 refused, 0.75 s in all."
-    assert lines[10] == "python 3.x."

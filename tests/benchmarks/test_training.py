@@ -11,7 +11,8 @@ from torch.nn import functional
 
 import ninokit
 from ninokit.benchmarks import VALIDATION_LOSS, training
-from ninokit.benchmarks.training import batches, train
+from ninokit.benchmarks.training import batches, nowcast_with, train
+from ninokit.nowcasters import LineFit
 
 
 def _measured(record):
@@ -152,6 +153,13 @@ def test_nowcasting_is_the_plain_loop_with_attach(tiny):
     assert record.points[-1].score == tiny.evaluate(model, data)
     assert [event.step for event in record.events] == [event.step for event in nowcasting.events] == [10, 20, 30]
     assert _measured(record) != _measured(train(tiny, data, seed=11))
+
+
+def test_nowcasting_as_the_task_has_it(tiny):
+    data = tiny.load_data(None)
+    record = train(tiny, data, seed=11, attach=nowcast_with(LineFit(), tiny))
+    assert [event.step for event in record.events] == [10, 20, 30]
+    assert _measured(record) == _measured(train(tiny, data, seed=11, attach=_linefit))
 
 
 def test_the_first_point_is_before_the_first_nowcast_the_same(tiny):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
+import torch
 import yaml
-from hand_made_cards import make_card, make_measurement
+from hand_made_cards import make_card, make_measurement, make_saving, make_task_result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninokit.benchmarks.report import read_results
-from ninokit.benchmarks.summary import Saving, format_table
+from ninokit.benchmarks.arms import Recipe, nowcasting_arm
+from ninokit.benchmarks.summary import Saving
 from ninokit.errors import ZooError
-from ninokit.zoo import Measurement, Run, TrainingRun, TrainingTask, WeightsFile
-from ninokit.zoo.card import add_measurements, parse_card, read_card, write_card
+from ninokit.nowcasters import LineFit
+from ninokit.zoo import Run, SavedSteps, TaskSaving, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo.card import add_savings, parse_card, read_card, write_card
 from ninokit.zoo.http import URL_PATTERN
 
-DOCS = Path(__file__).parents[2] / "docs"
 WEIGHTS = WeightsFile(file="weights.safetensors", sha256="a" * 64, size=12)
 LETTERS = st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" \t\n")
 TEXT = st.text(LETTERS, min_size=1)
@@ -39,6 +37,7 @@ def test_what_is_written_is_read_again(tmp_path):
     measurement = make_measurement((100, 1.5, True, 60, 1.25, True), (200, 3.0, False, 90, 1.75, True))
     card = make_card(
         weights=WEIGHTS,
+        savings=[make_saving(commit="a" * 40)],
         measurements=[measurement],
         known_failures=["anything wide", "π: no trouble with letters"],
         references=["arXiv:2409.04434"],
@@ -208,35 +207,74 @@ def test_the_distribution_follows_from_what_it_was_trained_on(task, distribution
 
 
 def test_what_is_measured_again_is_replaced_and_the_rest_stays(tmp_path):
-    old = make_measurement((100, 10.0, True, 60, 9.0, True))
-    wider = old.model_copy(update={"period": 200})
-    new = make_measurement((100, 10.0, True, 50, 9.0, True))
+    old = make_saving()
+    others = [make_saving(task="fm16"), make_saving(steps=4000), make_saving(rival="muon")]
+    new = make_saving(lr=0.5, period=7, seeds=9, distribution="out")
+    measurement = make_measurement((100, 10.0, True, 60, 9.0, True))
     path = tmp_path / "card.yaml"
-    write_card(make_card(measurements=[old, wider]), path)
-    assert add_measurements(path, [new]).measurements == [wider, new]
-    assert read_card(path).measurements == [wider, new]
+    write_card(make_card(savings=[others[0], old, *others[1:]], measurements=[measurement]), path)
+    assert add_savings(path, [new]).savings == [*others, new]
+    assert read_card(path) == make_card(savings=[*others, new], measurements=[measurement])
     assert [each.name for each in tmp_path.iterdir()] == ["card.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 1.25}, "share: expected less than or equal to 1, got 1.25"),
+        ({"low": float("nan")}, "low: expected a finite number, got nan"),
+        ({"high": float("-inf")}, "high: expected a finite number, got -inf"),
+        ({"bound": "<"}, "bound: expected '=', '≥' or '≤', got '<'"),
+    ],
+)
+def test_savings_that_can_not_be(changes, message):
+    saving = make_saving().model_dump()
+    saving["against_rival"].update(changes)
+    with pytest.raises(ZooError) as caught:
+        parse_card(content(savings=[saving]), "here")
+    assert str(caught.value) == f"here: savings.0.against_rival.{message}"
+
+
+def test_what_an_evaluation_found():
+    """The rival takes 300 steps to what the nowcaster has after 200, and AdamW is not there after 400."""
+    saving = TaskSaving.of(make_task_result("wnn_h8.test"), make_card())
+    third = pytest.approx(1 / 3)
+    assert saving == TaskSaving(
+        task="digits_mlp",
+        distribution="in",
+        steps=200,
+        seeds=2,
+        period=30,  # 1.5 times the task's
+        lr=0.02,
+        rival="muon",
+        against_rival=SavedSteps.model_construct(share=third, low=third, high=third, bound="="),
+        against_adamw=SavedSteps(share=0.5, low=0.5, high=0.5, bound="≥"),
+        commit="b" * 40,
+        hardware="a processor, threads 1",
+    )
+
+
+@pytest.mark.parametrize("multiple", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("period", [15, 25])
+def test_the_period_is_the_one_that_was_trained_with(period, multiple):
+    recipe = Recipe(lr=0.1, weight_decay=0.0, steps=300, period=period, window=3, option=multiple)
+    model = torch.nn.Linear(1, 1)
+    trainer = nowcasting_arm("line", LineFit()).begin(model, recipe)
+    for _ in range(60):
+        trainer.zero_grad()
+        model(torch.ones(1, 1)).backward()
+        trainer.step()
+    trainer.close()
+    saving = TaskSaving.of(make_task_result("wnn_h8.test", period=period, option=multiple), make_card())
+    assert trainer.events[0].step == saving.period
+
+
+def test_a_period_is_at_least_a_step():
+    assert TaskSaving.of(make_task_result("wnn_h8.test", period=1, option=0.5), make_card()).period == 1
 
 
 def test_one_seed_has_no_median():
     assert [row.label for row in make_measurement((100, 1.0, True, 50, 1.0, True)).rows] == ["0"]
-
-
-def test_what_compare_measured():
-    results = read_results(DOCS / "fm16" / "results.json")
-    measurement = Measurement.of(results, "in")
-    assert format_table(measurement.rows) == format_table(results.summary)
-    assert measurement.baseline == "AdamW, learning rate 0.006"
-    assert (measurement.task, measurement.target, measurement.period) == ("fm16", 0.895, 1000)
-    assert measurement.hardware == "AMD EPYC, threads 1"
-    assert measurement.commit == results.environment["commit"]
-
-
-def test_a_comparison_that_is_not_finished():
-    results = read_results(DOCS / "fm16" / "results.json")
-    with pytest.raises(ZooError) as caught:
-        Measurement.of(replace(results, runs=results.runs[:-1]), "in")
-    assert str(caught.value) == ("seed 1002: expected a run with and one without nowcasting, got 1; finish it")
 
 
 def test_name_and_tag():

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from hand_made_cards import make_card, make_measurement
+from hand_made_cards import make_card, make_measurement, make_saving
 
 from ninokit.builtin.zoo import ninokit_zoo
-from ninokit.zoo import Run, TrainingRun, TrainingTask, WeightsFile
+from ninokit.zoo import Run, SavedSteps, TrainingRun, TrainingTask, WeightsFile
 from ninokit.zoo.card import read_card
-from ninokit.zoo.page import render_card, render_page, saved_steps
+from ninokit.zoo.page import render_card, render_page, short_savings
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 
@@ -55,6 +55,7 @@ def test_a_card():
         f"| weights | `w.safetensors`, 12 bytes, sha256 `{'a' * 64}`, from https://example.org/w |\n"
         "| reference | a paper |\n"
         "| known to fail | wide \\| deep networks |\n\n"
+        "## First crossings, one untuned rate, trained weights: an older protocol, see docs/evaluation.md\n\n"
         "`digits_mlp` (in the training distribution), to a test accuracy of 0.95; AdamW, learning rate 0.001; a "
         "nowcast every 100 steps; a processor, threads 1; commit not known:\n\n"
         "| seed | baseline steps | nowcasting steps | saved | baseline s | nowcasting s | saved |\n"
@@ -62,6 +63,25 @@ def test_a_card():
         "|    0 |            100 |               60 |  40 % |        1.5 |          1.2 |  17 % |\n\n"
         "A note.\n"
     )
+
+
+def test_savings_come_first():
+    savings = [make_saving(commit="c" * 40), make_saving(task="fm16", distribution="out", lr=1e-4, seeds=10)]
+    text = render_card(make_card(savings=savings, measurements=[make_measurement((100, 1.5, True, 60, 1.25, True))]))
+    before, _, measured = text.partition("\n## Steps saved against rivals tuned alike\n\n")
+    assert "steps" not in before.splitlines()[-1]
+    new, heading, old = measured.partition("\n## First crossings, one untuned rate, trained weights: an older protocol")
+    assert heading
+    assert new.endswith(
+        "\n\n"
+        "| task | steps | in or out | rival | saved | against `adamw` | seeds | period | rate | on |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| `digits_mlp` | 2000 | in | `snoo` | -4 % [-13, 5] | ≥50 % [31, 50] | 5 | 150 | 0.008 | "
+        "a processor, threads 1; commit ccccccc |\n"
+        "| `fm16` | 2000 | out | `snoo` | -4 % [-13, 5] | ≥50 % [31, 50] | 10 | 150 | 0.0001 | "
+        "a processor, threads 1; commit not known |\n"
+    )
+    assert "| seed | baseline steps |" in old
 
 
 def test_what_was_compared_with_stands_beside_it():
@@ -89,8 +109,26 @@ def test_what_is_not_known():
         ([(100, 1.0, False, 100, 1.0, False)], "–"),
     ],
 )
-def test_savings_in_short(costs, text):
-    assert saved_steps(make_measurement(*costs)) == text
+def test_measurements_in_short(costs, text):
+    assert short_savings(make_card(measurements=[make_measurement(*costs)])) == [f"digits_mlp: steps saved {text}"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "text"),
+    [
+        ([(0.254, "=")], "25 % (median of 1)"),
+        ([(0.3, "="), (-0.2, "="), (0.1, "=")], "10 % (median of 3)"),
+        ([(0.5, "≥"), (0.3, "="), (-0.2, "=")], "30 % (median of 3)"),  # the first is above in any case
+        ([(0.5, "≥"), (0.3, "=")], "≥40 % (median of 2)"),
+        ([(-1.0, "≤"), (0.3, "=")], "≤-35 % (median of 2)"),
+    ],
+)
+def test_savings_in_short(saved, text):
+    savings = [
+        make_saving(against_rival=SavedSteps(share=share, low=-1.0, high=0.5, bound=bound)) for share, bound in saved
+    ]
+    card = make_card(savings=savings, measurements=[make_measurement((100, 1.0, True, 60, 1.0, True))])
+    assert short_savings(card) == [f"steps saved against the best rival: {text}"]
 
 
 def test_the_overview():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hand_made_cards import make_card, make_measurement
+from hand_made_cards import make_card, make_measurement, make_saving
 
 from ninokit import nowcasters, zoo
 from ninokit.cli import main
@@ -40,17 +40,26 @@ def test_list(run, offered):
     assert run("list", "*.long") == (0, "wnn_h8.long  here      a small one\n", "")
 
 
+def test_list_of_what_was_measured_anew(run, offered):
+    old = make_measurement((100, 10.0, True, 60, 9.0, True))
+    offered(make_card(name="wnn_h8.a", savings=[make_saving()], measurements=[old]))
+    assert run("list")[1] == (
+        "wnn_h8.a  here      a small one\n                    steps saved against the best rival: -4 % (median of 1)\n"
+    )
+
+
 def test_nothing_to_list(run, offered):
     offered()
     assert run("list", "x*") == (2, "", "ninokit: zoo: no name fits 'x*'; `ninokit zoo list` shows all\n")
 
 
 def test_info(run, offered):
-    offered(make_card())
+    offered(make_card(savings=[make_saving()]))
     code, out, err = run("info", "wnn_h8")
     assert (code, err) == (0, "")
     assert out.startswith("# wnn_h8.test\n\na small one\n")
     assert "| trained by | `ninokit pretrain` |" in out
+    assert "\n## Steps saved against rivals tuned alike\n" in out
 
 
 def test_download(run, server, fetched, written):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ninokit.benchmarks.evaluation.results import REFERENCE, ArmResult, Evaluation, TaskResult
 from ninokit.benchmarks.evaluation.savings import StepsSaved
-from ninokit.benchmarks.summary import aligned_table
+from ninokit.benchmarks.summary import Saving, aligned_table, format_saving
 
 __all__ = ["format_evaluation", "format_saved"]
 
@@ -54,12 +54,11 @@ def format_saved(saved: StepsSaved) -> str:
     Example:
         >>> format_saved(StepsSaved(0.254, 0.2, 0.3, "=", ()))
         '25 % [20, 30]'
+        >>> format_saved(StepsSaved(0.496, 0.4, 0.5, "≥", ()))
+        '≥49 % [40, 50]'
     """
-    return f"{saved.bound.strip('=')}{_percent(saved.share)} % [{_percent(saved.low)}, {_percent(saved.high)}]"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}".replace("-0", "0") if round(100 * share) == 0 else f"{100 * share:.0f}"
+    share = format_saving(Saving(saved.share, saved.bound))
+    return f"{share} [{round(100 * saved.low)}, {round(100 * saved.high)}]"
 
 
 def _saving_table(evaluation: Evaluation, rival: str | None) -> str:
@@ -86,7 +85,7 @@ def _saving_cell(task: TaskResult, name: str, rival: str) -> str:
 def _median_cell(tasks: Sequence[TaskResult], name: str, rival: str | None) -> str:
     against = [(task, rival or task.rival) for task in tasks]
     shares = [task.saved(name, other).share for task, other in against if other != name]
-    return f"{_percent(statistics.median(shares))} %" if shares else _NOTHING
+    return f"{round(100 * statistics.median(shares))} %" if shares else _NOTHING
 
 
 def _task(task: TaskResult) -> Iterator[str]:
@@ -130,7 +129,7 @@ def _seconds(task: TaskResult, arm: ArmResult) -> tuple[str, str, str]:
     return (
         f"{1000 * arm.seconds.step:.2f}",
         f"{arm.seconds.nowcast:.3f}" if arm.seconds.nowcasts else _NOTHING,
-        _NOTHING if saved is None else f"{_percent(saved)} %",
+        _NOTHING if saved is None else f"{round(100 * saved)} %",
     )
 
 

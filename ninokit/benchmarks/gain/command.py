@@ -41,7 +41,7 @@ def default_times(task: Task) -> list[int]:
 
     Example:
         >>> default_times(find_task("mnist1d_mlp"))
-        [2000, 4000, 6000, 8000]
+        [300, 600, 900, 1200]
     """
     periods = [round(fifth * task.total_steps / 5 / task.period) for fifth in (1, 2, 3, 4)]
     return sorted({task.period * max(1, count) for count in periods})
