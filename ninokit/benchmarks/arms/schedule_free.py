@@ -18,7 +18,6 @@ from ninokit.training.batchnorm import recollect_statistics
 __all__ = ["SCHEDULE_FREE", "OwnAverage"]
 
 _BETA1 = Option("beta1", default=0.9, values=(0.9, 0.95, 0.98))
-_WARM_UP = 0.05  # of the steps
 _LONGEST_WARM_UP = 100  # steps
 
 
@@ -62,7 +61,8 @@ def _begin(model: nn.Module, recipe: Recipe) -> Trainer:
         lr=recipe.lr,
         betas=(recipe.value_of(_BETA1), 0.999),
         weight_decay=recipe.weight_decay,
-        warmup_steps=min(_LONGEST_WARM_UP, int(_WARM_UP * recipe.steps)),
+        # Half of the average's window, so that it is the same whatever number of steps is asked about.
+        warmup_steps=min(_LONGEST_WARM_UP, recipe.window // 2),
     )
     optimizer.train()
     return Trainer([optimizer], OwnAverage(model, optimizer))
@@ -73,5 +73,4 @@ SCHEDULE_FREE = Arm(
     description="schedule-free AdamW, averaged by itself",
     begin=_begin,
     option=_BETA1,
-    depends_on_budget=True,  # by its warm-up, below 2,000 steps
 )

@@ -84,10 +84,13 @@ class RunPlan:
     def file(self) -> Path:
         """Where the run is kept, relative to the folder of all runs."""
         option = "" if self.option is None else f"-{self.option:g}"
+        period = f"-p{self.task.period}" if self.arm.nowcasts else ""
+        weights = "" if self.arm.weights_sha256 is None else f"-{self.arm.weights_sha256[:8]}"
         curve = "" if self.curve is None else f"-{self.curve}"
         return Path(
             f"{self.task.name}-{self.task.total_steps}",
-            f"{self.arm.name}-lr{self.lr:g}{option}-{self.steps}-{self.split}{curve}-seed{self.seed}.json",
+            f"{self.arm.name}{weights}-lr{self.lr:g}{option}{period}-{self.steps}-{self.split}{curve}"
+            f"-seed{self.seed}.json",
         )
 
     @property

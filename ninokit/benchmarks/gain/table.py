@@ -226,14 +226,14 @@ def _cell(table: GainTable, rate: float, earlier: bool, nowcaster: str, inputs: 
     refused = f" ({mean.refused} refused)" if mean.refused else ""
     if mean.bound == "?" or more is None:
         return _NOTHING + refused
-    return f"{mean.bound.strip('=')}{mean.mean:.0f} ({_with_interval(more)}){refused}"
+    return f"{mean.bound.strip('=')}{round(mean.mean)} ({_with_interval(more)}){refused}"
 
 
 def _with_interval(mean: MeanGain | None) -> str:
     if mean is None:
         return _NOTHING
     half = f" ± {(mean.high - mean.low) / 2:.0f}" if mean.trials > 1 else ""
-    return f"{mean.mean:.0f}{half}"
+    return f"{round(mean.mean)}{half}"
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ ARM = find_arm("schedule_free")
 
 def test_the_average_is_the_mean_of_the_steps_of_z(network, recipe, steps_of):
     """Without warm-up and at a constant rate all z count alike (Defazio et al. 2024, equation 5)."""
-    trainer = ARM.begin(network, replace(recipe, steps=19))
+    trainer = ARM.begin(network, replace(recipe, window=1))
     (optimizer,) = trainer.optimizers
     weight, states = network[3].weight, []
     for _ in range(7):
@@ -65,9 +65,10 @@ def test_statistics_are_those_of_the_average(recipe, begun):
         assert torch.equal(model[1].running_mean, own)
 
 
-@pytest.mark.parametrize(("steps", "warm_up"), [(19, 0), (20, 1), (500, 25), (2000, 100), (9000, 100)])
-def test_warm_up_is_a_twentieth_of_the_steps_but_at_most_100(recipe, steps, warm_up):
-    (optimizer,) = ARM.begin(nn.Linear(2, 2), replace(recipe, steps=steps)).optimizers
+@pytest.mark.parametrize(("window", "warm_up"), [(1, 0), (2, 1), (50, 25), (200, 100), (900, 100)])
+@pytest.mark.parametrize("steps", [20, 4000])
+def test_warm_up_is_half_of_the_window_but_at_most_100(recipe, window, warm_up, steps):
+    (optimizer,) = ARM.begin(nn.Linear(2, 2), replace(recipe, window=window, steps=steps)).optimizers
     assert optimizer.param_groups[0]["warmup_steps"] == warm_up
 
 

@@ -189,7 +189,7 @@ def test_hooks_are_gone_when_a_run_fails(plan, monkeypatch):
 def test_the_file_of_a_run(plan):
     assert plan.file.as_posix() == "tiny-40/adamw-lr0.01-40-test-averaged-seed3.json"
     trial = replace(plan, option=0.95, split="validation", curve=None, arm=find_arm("muon+linefit"))
-    assert trial.file.as_posix() == "tiny-40/muon+linefit-lr0.01-0.95-40-validation-seed3.json"
+    assert trial.file.as_posix() == f"tiny-40/muon+linefit-lr0.01-0.95-p{plan.task.period}-40-validation-seed3.json"
 
 
 OTHERS = {
@@ -216,6 +216,14 @@ def test_files_differ_wherever_the_settings_of_a_run_do(plan):
     settings = [tuple(sorted(each.settings.items(), key=str)) for each in plans]
     assert len({repr(each) for each in settings}) == len(plans)
     assert replace(plan, device="cuda").file == plan.file
+
+
+def test_files_differ_where_the_period_or_the_weights_of_a_nowcaster_do(plan):
+    arm = find_arm("linefit")
+    plans = [replace(plan, arm=replace(arm, weights_sha256=weights)) for weights in (None, "ab" * 32, "cd" * 32)]
+    plans += [replace(each, task=replace(plan.task, period=7)) for each in plans]
+    assert len({each.file for each in plans}) == 6
+    assert replace(plan, task=replace(plan.task, period=7)).file == plan.file  # which has no jumps
 
 
 @pytest.mark.parametrize(
