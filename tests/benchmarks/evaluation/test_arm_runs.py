@@ -12,6 +12,7 @@ from torch.utils.data import RandomSampler
 
 from ninokit.benchmarks import Task
 from ninokit.benchmarks.arms import find_arm
+from ninokit.benchmarks.arms.adamw import ADAMW
 from ninokit.benchmarks.arms.null import NULL
 from ninokit.benchmarks.evaluation.run import ArmRun, RunPlan, train_arm
 
@@ -184,6 +185,12 @@ def test_hooks_are_gone_when_a_run_fails(plan, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         train_arm(replace(plan, task=task, arm=replace(plan.arm, begin=watched)), plan.task.load_data(None))
     assert closed == [None]
+
+
+def test_adamws_trained_weights_are_scored_as_often_as_its_average(plan):
+    """So that it can be read what the average alone saves."""
+    run = train_arm(replace(plan, arm=ADAMW), plan.task.load_data(None))
+    assert list(run.raw) == list(run.averaged) == replace(plan, arm=ADAMW).evaluations["averaged"]
 
 
 def test_the_file_of_a_run(plan):

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from ninokit.benchmarks.evaluation.report import format_evaluation
 from ninokit.benchmarks.evaluation.results import Evaluation, Seconds, joined, read_evaluation
+from ninokit.benchmarks.evaluation.savings import Curve
 from ninokit.benchmarks.evaluation.tuning import Trial
 from ninokit.errors import ConfigError
 
@@ -26,6 +28,16 @@ def test_round_trip(evaluation, tmp_path):
         "nowcasts": 3,
     }
     assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_what_adamws_average_saves(make):
+    adamw = make.arm("adamw", [[4, 3, 2, 1, 0.5]])
+    task = make.task([adamw])
+    assert task.average_saved is None
+    slower = Curve(tuple(2 * step for step in adamw.curve.steps), adamw.curve.losses)
+    task = make.task([replace(adamw, raw_curve=slower)])
+    assert task.average_saved.share == pytest.approx(0.5)
+    assert "at its averaged weights `adamw` saves 50 % [50, 50]" in format_evaluation(Evaluation({}, (task,)))
 
 
 def test_savings_that_were_computed_are_not_written(evaluation, tmp_path):
