@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from ninokit import zoo
+from ninokit.benchmarks import evaluation
 from ninokit.benchmarks.evaluation.settings import CompareConfig, EvaluateConfig
 from ninokit.configuration import load_config
 from ninokit.errors import ConfigError
+from ninokit.plugins import registry
 
 KNOWN = "task, arms, seeds, lr, period, total_steps, data_root, out, store, seconds, device, workers, threads"
 
@@ -173,3 +177,14 @@ def test_a_file_that_is_not_settings(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^configuration file .*settings\.yaml: "):
         load_config(CompareConfig, file, [])
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(Path(evaluation.__file__).parent.glob("recipes/*.yaml")), ids=lambda p: p.name
+)
+def test_recipes_name_what_there_is(recipe):
+    config = load_config(EvaluateConfig, recipe, [])
+    assert set(config.tasks) <= set(registry().tasks())
+    known = {*registry().arms(), *registry().nowcasters(), *zoo.list()}
+    assert {part for arm in config.arms for part in arm.split("+")} <= known
+    assert not set(config.seeds) & set(config.tuning_seeds)
