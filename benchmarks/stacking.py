@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.benchmarks.report import describe_environment
 from ninokit.benchmarks.task import ClassificationData, Task
+from ninokit.benchmarks.tasks.finding import find_task
 from ninokit.benchmarks.training import batches
 from ninokit.graph.tables import format_table
 from ninokit.pretraining.network_stack import LOOPED, STACKED

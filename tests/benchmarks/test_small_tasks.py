@@ -126,7 +126,7 @@ def test_graphs_hold_every_parameter_and_are_proved(name):
 def test_what_is_kept_for_judging():
     held_out = {name for name, task in TASKS.items() if task.held_out}
     finetuning = {"finetune_cnn", "finetune_lora_gpt2"}
-    assert held_out == {"fm32", "c10_16", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"} | finetuning
+    assert held_out == {"fm32", "c10_16", "c10_cnn_4k", "mnist_mlp", "mnist_vit", "wikitext2_gpt2"} | finetuning
     judged = ("CIFAR-10,", "MNIST,", "MNIST after", "WikiText-2,")
     assert all(task.held_out for task in TASKS.values() if task.description.startswith(judged))
 

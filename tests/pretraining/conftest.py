@@ -21,7 +21,7 @@ def tiny_store(store_path, monkeypatch):
     """A store of tiny networks, made by `tiny_trainings.make_store`: eight deep ones and three convolutional ones."""
     from tiny_trainings import find_tiny_task, make_store
 
-    for module in ("benchmarks.data", "pretraining.slices", "pretraining.pretrain"):
+    for module in ("benchmarks.tasks.finding", "pretraining.slices", "pretraining.pretrain"):
         monkeypatch.setattr(f"ninokit.{module}.find_task", find_tiny_task)
     return make_store(store_path, {"deep": 8, "convolutional": 3})
 

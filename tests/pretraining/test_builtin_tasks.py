@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
 
 TASKS = {task.name: task for task in ninokit_tasks() if not task.held_out}
-INPUTS = {"mnist1d": (40,), "digits": (64,), "fm16": (1, 28, 28)}
+INPUTS = {"mnist1d": (40,), "digits": (64,), "fm16": (1, 28, 28), "fashion": (1, 28, 28)}
 
 
 def _batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +21,7 @@ def _batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randint(65, (2, 3, 64)), torch.randint(65, (2, 3, 64))
     example = TASKS[name].example_inputs()
     shape = INPUTS[name.partition("_")[0]] if example is None else example.shape[1:]
-    if name == "mnist1d_cnn":
+    if name in {"mnist1d_cnn", "mnist1d_fresh_cnn"}:
         shape = (1, 40)
     return torch.randn(2, 3, *shape, dtype=torch.float64), torch.randint(10, (2, 3))
 

@@ -19,7 +19,7 @@ from networks import TASKS, flat, train_alone
 from torch import nn
 
 from ninokit import hookimpl
-from ninokit.benchmarks import compare as compare_module
+from ninokit.benchmarks.tasks import finding
 from ninokit.benchmarks.tasks.networks import mlp
 from ninokit.cli import main
 from ninokit.errors import ConfigError, DatasetError, StoreError
@@ -45,7 +45,7 @@ def _registered(monkeypatch):
     plugin = types.SimpleNamespace(ninokit_tasks=hookimpl(lambda: [*TASKS.values(), NOISY, KEPT]))
     plugin.ninokit_tasks.__name__ = "ninokit_tasks"
     ours.register(plugin, "small")
-    monkeypatch.setattr(compare_module, "registry", lambda: ours)
+    monkeypatch.setattr(finding, "registry", lambda: ours)
 
 
 @pytest.fixture
