@@ -139,7 +139,7 @@ def attach(
     if isinstance(nowcaster, (str, Path)):
         nowcaster = nowcasters.load(nowcaster)
     _check_nowcaster(nowcaster)
-    recalibration = Recalibration(unwrap(model), _steps("recalibrate_batchnorm", recalibrate_batchnorm))
+    recalibrated = _steps("recalibrate_batchnorm", recalibrate_batchnorm)
     window = _steps("average", average)
     if nowcaster is None and not window:
         raise ConfigError("nowcaster: got None, and average=0, so that nothing is left to do; give one of the two")
@@ -155,6 +155,7 @@ def attach(
     _check_memory(parameters)
     history = StateHistory(parameters, plan.context, history_dtype, history_device)
     run_step_hooks(optimizers[-1])
+    recalibration = Recalibration(model, recalibrated)
     return Nowcasting(
         optimizers, model, parameters, history, nowcaster, graph, plan, recalibration, replicas, recovery, window
     )

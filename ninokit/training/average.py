@@ -10,7 +10,7 @@ Shape legend: shape… = a parameter's own shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ninokit.errors import ConfigError
 from ninokit.training.batchnorm import recollect_statistics
 
-__all__ = ["RunningAverage"]
+__all__ = ["RunningAverage", "restored"]
 
 
 class RunningAverage:
@@ -92,17 +92,15 @@ class RunningAverage:
         if self.is_swapped_in:
             raise ConfigError("averaged: the averaged weights are in place already; leave that context first")
         parameters = {name: parameter for name, parameter in model.named_parameters() if name in self.means}
-        tensors = [*parameters.values(), *model.buffers()]
-        own = [tensor.detach().clone() for tensor in tensors]
-        self.is_swapped_in = True
-        try:
-            _write(parameters.values(), [self.means[name] for name in parameters])
-            if batches is not None:
-                recollect_statistics(model, batches)
-            yield
-        finally:
-            _write(tensors, own)
-            self.is_swapped_in = False
+        with restored([*parameters.values(), *model.buffers()]):
+            self.is_swapped_in = True
+            try:
+                _write(parameters.values(), [self.means[name] for name in parameters])
+                if batches is not None:
+                    recollect_statistics(model, batches)
+                yield
+            finally:
+                self.is_swapped_in = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs, as copies."""
@@ -129,6 +127,27 @@ class RunningAverage:
                 raise ValueError(f"no parameter {name!r} of shape {tuple(mean.shape)} is here")
         self.means = {name: mean.to(parameters[name].device, copy=True) for name, mean in means.items()}
         self._steps, self._left_out = steps, left_out
+
+
+@contextmanager
+def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """A context in which tensors may be written; afterwards they have their bits again, also after an error.
+
+    Args:
+        tensors: such as a network's parameters and buffers; a copy of each is kept meanwhile.
+
+    Example:
+        >>> weight = torch.ones(1)
+        >>> with restored([weight]):
+        ...     _ = weight.fill_(7.0)
+        >>> weight
+        tensor([1.])
+    """
+    own = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        _write(tensors, own)
 
 
 def _widened(parameter: Tensor, *, copy: bool = False) -> Tensor:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from ninokit._optional import require
 from ninokit.benchmarks.arms.adamw import trainable
 from ninokit.benchmarks.arms.arm import Arm, Option, Recipe
 from ninokit.benchmarks.arms.trainer import Trainer
+from ninokit.training.average import restored
 from ninokit.training.batchnorm import recollect_statistics
 
 __all__ = ["SCHEDULE_FREE", "OwnAverage"]
@@ -38,18 +38,14 @@ class OwnAverage:
     @contextmanager
     def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
         """See `Trainer.averaged`."""
-        tensors = [*self._model.parameters(), *self._model.buffers()]
-        own = [tensor.detach().clone() for tensor in tensors]
-        self._optimizer.eval()
-        try:
-            if batches is not None:
-                recollect_statistics(self._model, batches)
-            yield
-        finally:
-            self._optimizer.train()  # y comes back rounded
-            with torch.no_grad():
-                for tensor, values in zip(tensors, own, strict=True):
-                    tensor.copy_(values)
+        with restored([*self._model.parameters(), *self._model.buffers()]):
+            self._optimizer.eval()
+            try:
+                if batches is not None:
+                    recollect_statistics(self._model, batches)
+                yield
+            finally:
+                self._optimizer.train()  # y comes back rounded
 
     def detach(self) -> None:
         """There is nothing to undo."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ninokit._optional import require
-from ninokit.benchmarks.arms import find_arm
+from ninokit.benchmarks.arms import Arm, find_arm
 from ninokit.benchmarks.data import kept_data
 from ninokit.benchmarks.device import check_device, torch_threads
 from ninokit.benchmarks.evaluation.plot import plot_savings, plot_task
@@ -99,8 +99,7 @@ def _evaluate(
 ) -> Evaluation:
     require("matplotlib.figure", "the pictures of an evaluation")  # asked before hours of training, not after them
     check_device(config.device)
-    sources = _sources(config.arms)
-    arms = {name: find_arm(source) for name, source in sources.items()}
+    sources, arms = _arms(config.arms)
     studies = []
     for task in tasks:
         suited, unsuited = suited_arms(task, list(arms.values()), config.data_root)
@@ -124,18 +123,20 @@ def _evaluate(
     return evaluation
 
 
-def _sources(asked: Sequence[str]) -> dict[str, str]:
-    """An arm's name → what it is found by; AdamW comes first."""
+def _arms(asked: Sequence[str]) -> tuple[dict[str, str], dict[str, Arm]]:
+    """An arm's name → what it is found by, and the arm; AdamW comes first."""
     sources: dict[str, str] = {}
+    arms: dict[str, Arm] = {}
     for source in dict.fromkeys((REFERENCE, *asked)):
-        name = find_arm(source).name
+        arm = find_arm(source)
+        name = arm.name
         if name in sources:
             raise ConfigError(
                 f"arms: {sources[name]!r} and {source!r} are both called {name!r}, and the tables could not tell them "
                 "apart. Leave one out"
             )
-        sources[name] = source
-    return sources
+        sources[name], arms[name] = source, arm
+    return sources, arms
 
 
 def _entry(source: str) -> Entry | None:

@@ -134,9 +134,10 @@ def _seconds(task: TaskResult, arm: ArmResult) -> tuple[str, str, str]:
 
 
 def _notes(task: TaskResult) -> Iterator[str]:
-    if task.average_saved is not None:
+    averaging = task.average_saved
+    if averaging is not None:
         yield (
-            f"Averaging alone: at its averaged weights `{REFERENCE}` saves {format_saved(task.average_saved)} of the "
+            f"Averaging alone: at its averaged weights `{REFERENCE}` saves {format_saved(averaging)} of the "
             "steps that its trained weights take to the same loss. What an arm saves comes on top of that."
         )
     for arm in task.arms:

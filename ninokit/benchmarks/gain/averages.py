@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ninokit.benchmarks.gain.training import Training, cuda_devices
+from ninokit.training.average import restored
 from ninokit.training.batchnorm import Recalibration
 
 __all__ = ["BoxAverage", "averaged_loss"]
@@ -81,11 +82,10 @@ def averaged_loss(training: Training, means: Mapping[str, Tensor], batches: Sequ
         What ``validation_loss`` returns.
     """
     model = training.model
-    tensors = [*model.parameters(), *model.buffers()]
-    own = [tensor.detach().clone() for tensor in tensors]
     modes = {module: module.training for module in model.modules()}
     parameters = dict(model.named_parameters())
-    with torch.random.fork_rng(devices=cuda_devices(model)):
+    tensors = [*model.parameters(), *model.buffers()]
+    with torch.random.fork_rng(devices=cuda_devices(model)), restored(tensors):
         try:
             for name, mean in means.items():
                 parameters[name].copy_(mean)
@@ -93,8 +93,6 @@ def averaged_loss(training: Training, means: Mapping[str, Tensor], batches: Sequ
             model.eval()
             return float(training.validation_loss(model))
         finally:
-            for tensor, values in zip(tensors, own, strict=True):
-                tensor.copy_(values)
             for module, mode in modes.items():
                 module.training = mode
 
